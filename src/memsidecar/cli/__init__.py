@@ -1,0 +1,1 @@
+"""The memsidecar command line."""

@@ -1,0 +1,1 @@
+"""The Python client: typed, async and sync."""

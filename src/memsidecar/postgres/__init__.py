@@ -1,0 +1,1 @@
+"""Everything that speaks SQL: connections, roles, migrations, stores and the embedded server."""

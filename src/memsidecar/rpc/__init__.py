@@ -1,0 +1,1 @@
+"""The gRPC surface: servicers, validation at the edge, error mapping, authentication."""
