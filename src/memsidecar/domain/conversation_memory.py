@@ -1,0 +1,162 @@
+"""Use cases on what was said: append, list, read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from memsidecar.domain.caller import Right
+from memsidecar.domain.errors import NotFound
+from memsidecar.domain.scopes import allowed_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from memsidecar.domain.caller import Caller
+    from memsidecar.domain.embedding import Embedder, Embedding
+    from memsidecar.domain.errors import DomainError
+    from memsidecar.domain.paging import Page
+    from memsidecar.domain.turns import AppendedTurn, Conversation, NewTurn, Turn, TurnScope
+
+
+class ConversationStore(Protocol):
+    """Where turns are kept. Every method acts on one tenant and raises the storage errors of ``domain.errors``."""
+
+    async def append(
+        self,
+        tenant_id: UUID,
+        turns: Sequence[NewTurn],
+        embeddings: Sequence[Embedding],
+        *,
+        language: str,
+        deadline: float | None,
+    ) -> list[AppendedTurn | DomainError]:
+        """Store rows durably, each for itself, and answer in the same order.
+
+        A repeated event gives the first row's ``AppendedTurn`` with ``repeated`` set; a repeated event with other
+        content gives ``AlreadyExists``.
+        """
+        ...
+
+    async def list_turns(
+        self,
+        tenant_id: UUID,
+        scope: TurnScope,
+        *,
+        newest_first: bool,
+        limit: int,
+        after: tuple[str, str] | None,
+        deadline: float | None,
+    ) -> Page[Turn]:
+        """Read visible turns by ``occurred_at`` and id. ``after`` is (ISO time, turn id) of the last one read."""
+        ...
+
+    async def turn_history(
+        self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
+    ) -> list[Turn]:
+        """Read every row of the turn that ``turn_id`` belongs to, oldest first; empty when there is none."""
+        ...
+
+    async def get_turn(
+        self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
+    ) -> Turn | None:
+        """Read the latest state of a turn; None when there is none or it is deleted."""
+        ...
+
+    async def list_conversations(
+        self,
+        tenant_id: UUID,
+        scope: TurnScope,
+        *,
+        limit: int,
+        after: tuple[str, str, str, str] | None,
+        deadline: float | None,
+    ) -> Page[Conversation]:
+        """Read conversations, the latest active first.
+
+        ``after`` is (ISO time, agent id, user id, conversation id) of the last one read.
+        """
+        ...
+
+
+class ConversationMemory:
+    """Appends and reads turns for callers."""
+
+    def __init__(self, store: ConversationStore, embedder: Embedder) -> None:
+        self._store = store
+        self._embedder = embedder
+
+    async def append(self, caller: Caller, turns: Sequence[NewTurn]) -> list[AppendedTurn | DomainError]:
+        """Embed and store rows; each that is answered with an ``AppendedTurn`` is durable.
+
+        Raises:
+            PermissionDenied: The credential lacks ``append`` or does not cover an agent.
+            EmbeddingOverloaded: Nothing was stored; repeat later.
+            DatabaseUnavailable: Nothing is known to be stored; repeat with the same event.
+        """
+        tenant_id = caller.tenant(Right.APPEND)
+        for turn in turns:
+            caller.require_agent(turn.agent_id)
+        embeddings = await self._embedder.embed([turn.content for turn in turns], deadline=caller.deadline)
+        return await self._store.append(
+            tenant_id, turns, embeddings, language=caller.language, deadline=caller.deadline
+        )
+
+    async def list_turns(
+        self, caller: Caller, scope: TurnScope, *, newest_first: bool, limit: int, after: tuple[str, str] | None
+    ) -> Page[Turn]:
+        """Read visible turns in the order they were said.
+
+        Raises:
+            PermissionDenied: The credential lacks ``recall`` or does not cover the agent.
+        """
+        tenant_id = caller.tenant(Right.RECALL)
+        return await self._store.list_turns(
+            tenant_id,
+            allowed_scope(caller, scope),
+            newest_first=newest_first,
+            limit=limit,
+            after=after,
+            deadline=caller.deadline,
+        )
+
+    async def get_turn(self, caller: Caller, turn_id: UUID) -> Turn:
+        """Read the latest state of a turn.
+
+        Raises:
+            NotFound: No such turn for this caller, or it was deleted.
+        """
+        tenant_id = caller.tenant(Right.RECALL)
+        turn = await self._store.get_turn(
+            tenant_id, tuple(caller.agent_ids), turn_id, deadline=caller.deadline
+        )
+        if turn is None:
+            raise NotFound("there is no such turn")
+        return turn
+
+    async def turn_history(self, caller: Caller, turn_id: UUID) -> list[Turn]:
+        """Read every row of a turn, oldest first.
+
+        Raises:
+            NotFound: No such turn for this caller.
+        """
+        tenant_id = caller.tenant(Right.RECALL)
+        rows = await self._store.turn_history(
+            tenant_id, tuple(caller.agent_ids), turn_id, deadline=caller.deadline
+        )
+        if not rows:
+            raise NotFound("there is no such turn")
+        return rows
+
+    async def list_conversations(
+        self, caller: Caller, scope: TurnScope, *, limit: int, after: tuple[str, str, str, str] | None
+    ) -> Page[Conversation]:
+        """Read conversations, the latest active first.
+
+        Raises:
+            PermissionDenied: The credential lacks ``recall`` or does not cover the agent.
+        """
+        tenant_id = caller.tenant(Right.RECALL)
+        return await self._store.list_conversations(
+            tenant_id, allowed_scope(caller, scope), limit=limit, after=after, deadline=caller.deadline
+        )

@@ -1,0 +1,157 @@
+"""Connections. ``Database.tenant`` is the only way to a connection that sees tenants' rows."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded
+from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.vectors import register_vector_codec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from uuid import UUID
+
+Connection = asyncpg.pool.PoolConnectionProxy
+
+
+async def _keep_session_state(_connection: asyncpg.Connection) -> None:
+    """Replace asyncpg's reset on release, which costs a round trip.
+
+    Everything set here is set LOCAL and ends with its transaction; a test holds that nothing survives.
+    """
+
+
+class Database:
+    """A pool of connections of one role."""
+
+    def __init__(self, pool: asyncpg.Pool, *, acquire_timeout: float) -> None:
+        self._pool = pool
+        self._acquire_timeout = acquire_timeout
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        min_connections: int = 1,
+        max_connections: int = 10,
+        acquire_timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        statement_cache_size: int = 256,
+    ) -> Database:
+        """Open a pool.
+
+        Args:
+            url: A libpq connection URL.
+            min_connections: Connections kept open.
+            max_connections: Connections opened at most.
+            acquire_timeout: Seconds a call waits for a free connection before it is refused.
+            connect_timeout: Seconds a connection attempt may take.
+            statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
+                ``max_prepared_statements``.
+
+        Raises:
+            DatabaseUnavailable: Nothing answers at the address.
+            DatabaseBusy: The server accepts no more connections.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=min_connections,
+                max_size=max_connections,
+                timeout=connect_timeout,
+                init=register_vector_codec,
+                reset=_keep_session_state,
+                statement_cache_size=statement_cache_size,
+                server_settings={"application_name": "memsidecar"},
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise domain_error(error) or error from error
+        return cls(pool, acquire_timeout=acquire_timeout)
+
+    async def close(self, *, timeout_seconds: float = 5.0) -> None:
+        """Give running statements a moment, then close every connection."""
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout_seconds)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: UUID, *, deadline: float | None = None) -> AsyncIterator[Connection]:
+        """Run a transaction that sees and writes the rows of one tenant, committed on leaving without an error.
+
+        Costs two round trips beside the statements inside: BEGIN with the settings, and COMMIT.
+
+        Args:
+            tenant_id: Whose rows.
+            deadline: Event loop time at which the caller stops waiting; becomes the statement timeout.
+
+        Raises:
+            DatabaseBusy: No connection came free in time.
+            DatabaseUnavailable: The database is not there or went away.
+            DeadlineExceeded: The deadline passed.
+        """
+        async with self._transaction(f"SET LOCAL app.current_tenant = '{tenant_id}'", deadline) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def control(self, *, deadline: float | None = None) -> AsyncIterator[Connection]:
+        """Run a transaction without a tenant: it sees no tenant's rows, only the control plane's functions.
+
+        Raises: As ``tenant``.
+        """
+        async with self._transaction("", deadline) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, setting: str, deadline: float | None) -> AsyncIterator[Connection]:
+        try:
+            async with self._connection(deadline) as connection:
+                await connection.execute(f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}")
+                try:
+                    yield connection
+                except BaseException:
+                    if not connection.is_closed():
+                        await connection.execute("ROLLBACK")
+                    raise
+                await connection.execute("COMMIT")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError) as error:
+            translated = domain_error(error)
+            if translated is None:
+                raise
+            raise translated from error
+
+    @asynccontextmanager
+    async def _connection(self, deadline: float | None) -> AsyncIterator[Connection]:
+        patience = self._acquire_timeout
+        if deadline is not None:
+            patience = min(patience, deadline - asyncio.get_running_loop().time())
+            if patience <= 0:
+                raise DeadlineExceeded("the deadline passed before the database was asked")
+        try:
+            connection = await self._pool.acquire(timeout=patience)
+        except TimeoutError as error:
+            raise DatabaseBusy(
+                f"all {self._pool.get_max_size()} database connections are in use: repeat the call after the given"
+                " delay, or raise the pool size or the number of replicas",
+                retry_after=timedelta(seconds=1),
+            ) from error
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+
+def _statement_timeout(deadline: float | None) -> str:
+    if deadline is None:
+        return ""
+    remaining = deadline - asyncio.get_running_loop().time()
+    if remaining <= 0:
+        raise DeadlineExceeded("the deadline passed before the database was asked")
+    return f"SET LOCAL statement_timeout = {max(1, int(remaining * 1000))};"
