@@ -10,6 +10,7 @@ from memsidecar.domain.scopes import allowed_scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from memsidecar.domain.caller import Caller
@@ -45,10 +46,10 @@ class ConversationStore(Protocol):
         *,
         newest_first: bool,
         limit: int,
-        after: tuple[str, str] | None,
+        after: tuple[datetime, UUID] | None,
         deadline: float | None,
     ) -> Page[Turn]:
-        """Read visible turns by ``occurred_at`` and id. ``after`` is (ISO time, turn id) of the last one read."""
+        """Read visible turns by ``occurred_at`` and id. ``after`` is (time, turn id) of the last one read."""
         ...
 
     async def turn_history(
@@ -69,12 +70,12 @@ class ConversationStore(Protocol):
         scope: TurnScope,
         *,
         limit: int,
-        after: tuple[str, str, str, str] | None,
+        after: tuple[datetime, UUID, str, str] | None,
         deadline: float | None,
     ) -> Page[Conversation]:
         """Read conversations, the latest active first.
 
-        ``after`` is (ISO time, agent id, user id, conversation id) of the last one read.
+        ``after`` is (time, agent id, user id, conversation id) of the last one read.
         """
         ...
 
@@ -103,7 +104,7 @@ class ConversationMemory:
         )
 
     async def list_turns(
-        self, caller: Caller, scope: TurnScope, *, newest_first: bool, limit: int, after: tuple[str, str] | None
+        self, caller: Caller, scope: TurnScope, *, newest_first: bool, limit: int, after: tuple[datetime, UUID] | None
     ) -> Page[Turn]:
         """Read visible turns in the order they were said.
 
@@ -149,7 +150,7 @@ class ConversationMemory:
         return rows
 
     async def list_conversations(
-        self, caller: Caller, scope: TurnScope, *, limit: int, after: tuple[str, str, str, str] | None
+        self, caller: Caller, scope: TurnScope, *, limit: int, after: tuple[datetime, UUID, str, str] | None
     ) -> Page[Conversation]:
         """Read conversations, the latest active first.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from memsidecar.domain.errors import FieldViolation, InvalidInput
 
@@ -19,24 +22,25 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next_position: tuple[Any, ...] | None
-    """JSON-able values that the next page starts after; None at the end."""
+    """Strings, integers, moments and UUIDs that the next page starts after; None at the end."""
 
 
 def encode_page_token(position: tuple[Any, ...] | None, *, request_key: str) -> str:
     """Make the opaque token for the page after ``position``; empty at the end.
 
     Args:
-        position: JSON-able values.
+        position: Strings, integers, moments and UUIDs.
         request_key: Text that stands for the other fields of the request; a token is refused with other fields.
     """
     if position is None:
         return ""
-    payload = json.dumps([_fingerprint(request_key), *position], separators=(",", ":"))
+    values = [value.isoformat() if isinstance(value, datetime) else value for value in position]
+    payload = json.dumps([_fingerprint(request_key), *values], separators=(",", ":"), default=str)
     return base64.urlsafe_b64encode(payload.encode()).decode().rstrip("=")
 
 
-def decode_page_token(token: str, *, request_key: str, length: int) -> tuple[Any, ...] | None:
-    """Read a token back; None for the first page.
+def decode_page_token(token: str, *, request_key: str, kinds: tuple[type, ...]) -> tuple[Any, ...] | None:
+    """Read a token back, as values of ``kinds`` (``str``, ``int``, ``datetime``, ``UUID``); None for the first page.
 
     Raises:
         InvalidInput: The token is not one of ours, or belongs to a request with other fields.
@@ -44,10 +48,11 @@ def decode_page_token(token: str, *, request_key: str, length: int) -> tuple[Any
     if not token:
         return None
     try:
-        values = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
-        values = None
-    if not isinstance(values, list) or len(values) != length + 1 or values[0] != _fingerprint(request_key):
+        fingerprint, *values = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+        if fingerprint != _fingerprint(request_key):
+            raise ValueError(token)
+        return tuple(_READERS[kind](value) for kind, value in zip(kinds, values, strict=True))
+    except (ValueError, TypeError, RecursionError):
         raise InvalidInput(
             [
                 FieldViolation(
@@ -55,8 +60,34 @@ def decode_page_token(token: str, *, request_key: str, length: int) -> tuple[Any
                     "take it unchanged from next_page_token of the previous response, with the same other fields",
                 )
             ]
-        )
-    return tuple(values[1:])
+        ) from None
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(value)
+    return moment
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\x00" in value:
+        raise ValueError(value)
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise ValueError(value)
+    return value
+
+
+_READERS: dict[type, Callable[[Any], Any]] = {
+    str: _text,
+    int: _number,
+    datetime: _moment,
+    UUID: lambda value: UUID(_text(value)),
+}
 
 
 def _fingerprint(request_key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from memsidecar.postgres.turn_rows import scope_parameters, turn_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import asyncpg
 
@@ -66,19 +66,18 @@ class PostgresConversationStore:
         *,
         newest_first: bool,
         limit: int,
-        after: tuple[str, str] | None,
+        after: tuple[datetime, UUID] | None,
         deadline: float | None,
     ) -> Page[Turn]:
         """Read visible turns; see the port."""
         query = "list_turns_newest_first" if newest_first else "list_turns_oldest_first"
-        position = (None, None) if after is None else (datetime.fromisoformat(after[0]), UUID(after[1]))
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(
-                _QUERIES[query], tenant_id, *scope_parameters(scope), *position, limit + 1
+                _QUERIES[query], tenant_id, *scope_parameters(scope), *(after or (None, None)), limit + 1
             )
         turns = tuple(turn_from_row(row) for row in rows[:limit])
         more = len(rows) > limit
-        return Page(turns, (turns[-1].occurred_at.isoformat(), str(turns[-1].turn_id)) if more else None)
+        return Page(turns, (turns[-1].occurred_at, turns[-1].turn_id) if more else None)
 
     async def turn_history(
         self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
@@ -103,13 +102,11 @@ class PostgresConversationStore:
         scope: TurnScope,
         *,
         limit: int,
-        after: tuple[str, str, str, str] | None,
+        after: tuple[datetime, UUID, str, str] | None,
         deadline: float | None,
     ) -> Page[Conversation]:
         """Read conversations; see the port."""
-        position: tuple[Any, ...] = (None, None, None, None)
-        if after is not None:
-            position = (datetime.fromisoformat(after[0]), UUID(after[1]), after[2], after[3])
+        position = after or (None, None, None, None)
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(
                 _QUERIES["list_conversations"], tenant_id, *scope_parameters(scope), *position, limit + 1
@@ -130,7 +127,7 @@ class PostgresConversationStore:
         last = conversations[-1]
         return Page(
             conversations,
-            (last.last_occurred_at.isoformat(), str(last.agent_id), last.user_id, last.conversation_id),
+            (last.last_occurred_at, last.agent_id, last.user_id, last.conversation_id),
         )
 
 

@@ -1,0 +1,208 @@
+"""API tokens: random secrets, of which only a hash is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from memsidecar.domain.caller import TENANT_RIGHTS, Right
+from memsidecar.domain.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound, PermissionDenied
+from memsidecar.domain.identifiers import new_uuid7
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from memsidecar.domain.caller import Caller
+    from memsidecar.domain.paging import Page
+
+SECRET_PREFIX = "msc_"  # noqa: S105
+"""Lets a person, and a secret scanner, recognise a memsidecar token."""
+
+SECRET_BYTES = 32
+"""Random bytes in a secret: 256 bits, so that a plain hash is enough and no salt or stretching is needed."""
+
+DEFAULT_OVERLAP = timedelta(hours=1)
+MAX_OVERLAP = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A credential without its secret."""
+
+    token_id: UUID
+    tenant_id: UUID | None
+    name: str
+    rights: frozenset[Right]
+    agent_ids: frozenset[UUID]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    language: str = "english"
+    """Of the tenant; known when the token was found by its secret."""
+
+    def works_at(self, moment: datetime) -> bool:
+        """Tell whether the token is valid at a moment."""
+        return all(end is None or moment < end for end in (self.expires_at, self.revoked_at))
+
+
+class Secret(str):
+    """A secret that does not show itself in logs and tracebacks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+
+class TokenStore(Protocol):
+    """Where tokens are kept."""
+
+    async def find(self, secret_sha256: bytes, *, deadline: float | None) -> Token | None:
+        """Read the token behind a secret, whether it still works or not."""
+        ...
+
+    async def create(self, token: Token, secret_sha256: bytes, *, deadline: float | None) -> Token:
+        """Store a token. Raises ``NotFound`` when the tenant does not exist."""
+        ...
+
+    async def list(
+        self,
+        tenant_id: UUID | None,
+        *,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+        deadline: float | None,
+    ) -> Page[Token]:
+        """Read the tokens of a tenant, or of operators for None, newest first."""
+        ...
+
+    async def end(
+        self, token_id: UUID, *, tenant_id: UUID | None, any_tenant: bool, at: datetime, deadline: float | None
+    ) -> Token | None:
+        """Let a token end at a moment, never later than it would anyway; None when there is no such token."""
+        ...
+
+
+def new_secret() -> Secret:
+    """Make a secret: the prefix and 43 characters of URL-safe base64."""
+    return Secret(SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES))
+
+
+def hash_secret(secret: str) -> bytes:
+    """Give the SHA-256 digest under which a secret is stored and found."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+class TokenRegistry:
+    """Makes, lists and ends tokens for callers."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
+
+    async def create(
+        self,
+        caller: Caller,
+        *,
+        tenant_id: UUID | None,
+        name: str,
+        rights: frozenset[Right],
+        agent_ids: frozenset[UUID],
+        lifetime: timedelta | None,
+    ) -> tuple[Token, Secret]:
+        """Make a token and give it with its secret, which is kept nowhere.
+
+        Raises:
+            PermissionDenied: The caller may not make tokens for that tenant or with those rights.
+            NotFound: No such tenant.
+        """
+        tenant = _tenant_acted_on(caller, tenant_id)
+        if Right.OPERATOR in rights and (tenant is not None or rights != {Right.OPERATOR}):
+            raise InvalidInput([FieldViolation("rights", "operator stands alone and belongs to no tenant")])
+        if tenant is None and Right.OPERATOR not in rights:
+            raise InvalidInput([FieldViolation("tenant_id", "is required: name the tenant the token acts for")])
+        if Right.OPERATOR not in caller.rights and not rights <= caller.rights & TENANT_RIGHTS:
+            raise PermissionDenied("a token cannot have rights that its maker lacks")
+        if caller.agent_ids and not (agent_ids and agent_ids <= caller.agent_ids):
+            raise PermissionDenied("a token cannot cover agents that its maker does not")
+        return await self._store_new(tenant, name, rights, agent_ids, lifetime, caller.deadline)
+
+    async def list(
+        self, caller: Caller, *, tenant_id: UUID | None, after: tuple[datetime, UUID] | None, limit: int
+    ) -> Page[Token]:
+        """Read tokens, newest first.
+
+        Raises:
+            PermissionDenied: The credential lacks ``admin``.
+        """
+        tenant = _tenant_acted_on(caller, tenant_id)
+        return await self._store.list(tenant, after=after, limit=limit, deadline=caller.deadline)
+
+    async def rotate(self, caller: Caller, token_id: UUID, overlap: timedelta) -> tuple[Token, Secret]:
+        """Make a successor with the same rights and the same time of expiry, and end the old token after the overlap.
+
+        Raises:
+            NotFound: No such token for this caller.
+            FailedPrecondition: The token has ended already.
+        """
+        now = datetime.now(UTC)
+        old = await self._end(caller, token_id, now + overlap)
+        if not old.works_at(now):
+            raise FailedPrecondition("this token has ended: make a new one")
+        lifetime = None if old.expires_at is None else old.expires_at - now
+        return await self._store_new(
+            old.tenant_id, old.name, old.rights, old.agent_ids, lifetime, caller.deadline
+        )
+
+    async def revoke(self, caller: Caller, token_id: UUID) -> Token:
+        """End a token now.
+
+        Raises:
+            NotFound: No such token for this caller.
+        """
+        return await self._end(caller, token_id, datetime.now(UTC))
+
+    async def _end(self, caller: Caller, token_id: UUID, at: datetime) -> Token:
+        operator = Right.OPERATOR in caller.rights
+        if not operator:
+            caller.tenant(Right.ADMIN)
+        token = await self._store.end(
+            token_id, tenant_id=caller.tenant_id, any_tenant=operator, at=at, deadline=caller.deadline
+        )
+        if token is None:
+            raise NotFound("there is no such token")
+        return token
+
+    async def _store_new(
+        self,
+        tenant_id: UUID | None,
+        name: str,
+        rights: frozenset[Right],
+        agent_ids: frozenset[UUID],
+        lifetime: timedelta | None,
+        deadline: float | None,
+    ) -> tuple[Token, Secret]:
+        now = datetime.now(UTC)
+        secret = new_secret()
+        token = Token(
+            token_id=new_uuid7(),
+            tenant_id=tenant_id,
+            name=name,
+            rights=rights,
+            agent_ids=agent_ids,
+            created_at=now,
+            expires_at=None if lifetime is None else now + lifetime,
+            revoked_at=None,
+        )
+        return await self._store.create(token, hash_secret(secret), deadline=deadline), secret
+
+
+def _tenant_acted_on(caller: Caller, tenant_id: UUID | None) -> UUID | None:
+    if Right.OPERATOR in caller.rights:
+        return tenant_id or caller.tenant_id
+    own = caller.tenant(Right.ADMIN)
+    if tenant_id not in (None, own):
+        raise PermissionDenied("this credential acts on its own tenant only")
+    return own
