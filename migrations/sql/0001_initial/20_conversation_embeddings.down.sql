@@ -1,1 +1,2 @@
+DROP FUNCTION superseded_turns(uuid, uuid[], text, timestamptz);
 DROP TABLE conversation_embeddings;

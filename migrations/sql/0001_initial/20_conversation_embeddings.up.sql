@@ -48,3 +48,39 @@ CREATE POLICY tenant_isolation ON conversation_embeddings
     USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON conversation_embeddings
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Rows of a scope that no longer say how a turn stands: an original that was edited, an edit that was edited again,
+-- everything of a deleted turn. Every reader leaves these out; few turns are ever changed, so the list is short and
+-- found through conversation_embeddings_target alone. The latest change by occurred_at wins; two of the same moment
+-- are ordered by when they were stored, so every order of arrival ends in the same state.
+-- wanted_agents '{}' and wanted_user NULL mean all; known_at NULL means now.
+CREATE FUNCTION superseded_turns(wanted_tenant uuid, wanted_agents uuid[], wanted_user text, known_at timestamptz)
+    RETURNS uuid[]
+    LANGUAGE sql STABLE
+    AS $$
+    WITH change AS (
+        SELECT c.id, c.agent_id, c.user_id, c.target_source, c.target_event_id, c.action,
+               row_number() OVER (
+                   PARTITION BY c.agent_id, c.user_id, c.target_source, c.target_event_id
+                   ORDER BY c.occurred_at DESC, c.created_at DESC, c.id DESC
+               ) AS age
+        FROM conversation_embeddings AS c
+        WHERE c.tenant_id = wanted_tenant
+          AND c.target_event_id IS NOT NULL
+          AND (cardinality(wanted_agents) = 0 OR c.agent_id = ANY (wanted_agents))
+          AND (wanted_user IS NULL OR c.user_id = wanted_user)
+          AND (known_at IS NULL OR c.created_at <= known_at)
+    )
+    SELECT COALESCE(array_agg(superseded.id), '{}')
+    FROM (
+        SELECT id FROM change WHERE age > 1 OR action = 'deleted'
+        UNION ALL
+        SELECT original.id
+        FROM change
+        JOIN conversation_embeddings AS original
+            ON original.tenant_id = wanted_tenant
+            AND original.agent_id = change.agent_id AND original.user_id = change.user_id
+            AND original.source = change.target_source AND original.event_id = change.target_event_id
+        WHERE change.age = 1
+    ) AS superseded
+    $$;

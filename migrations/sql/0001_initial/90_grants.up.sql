@@ -16,6 +16,10 @@ GRANT SELECT, DELETE ON
 GRANT SELECT, INSERT, UPDATE ON tenants, api_tokens TO memsidecar_control;
 GRANT SELECT, UPDATE ON ingestion_jobs TO memsidecar_control;
 
+GRANT SELECT ON alembic_version TO memsidecar_app;
+REVOKE ALL ON FUNCTION superseded_turns(uuid, uuid[], text, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION superseded_turns(uuid, uuid[], text, timestamptz) TO memsidecar_app;
+
 -- Definer functions belong to the control role and are called by the app role alone. A new owner of a function needs
 -- CREATE on its schema while the ownership changes hands, and not a moment longer.
 DO $$

@@ -57,6 +57,12 @@ class AlreadyExists(DomainError):
     reason = "ALREADY_EXISTS"
 
 
+class EventContentDiffers(AlreadyExists):
+    """An event that is stored came again with other content."""
+
+    reason = "EVENT_CONTENT_DIFFERS"
+
+
 class Conflict(DomainError):
     """Somebody changed it in between: read again, then repeat (ABORTED on the wire)."""
 

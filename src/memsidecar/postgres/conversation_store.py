@@ -1,0 +1,202 @@
+"""Turns in Postgres: appending and reading. Implements ``domain.conversation_memory.ConversationStore``."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from memsidecar.domain.errors import DatabaseUnavailable, DomainError, EventContentDiffers
+from memsidecar.domain.identifiers import new_uuid7
+from memsidecar.domain.paging import Page
+from memsidecar.domain.turns import AppendedTurn, Conversation, Event, TurnAction
+from memsidecar.postgres.queries import load_queries
+from memsidecar.postgres.turn_rows import scope_parameters, turn_from_row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import asyncpg
+
+    from memsidecar.domain.embedding import Embedding
+    from memsidecar.domain.turns import NewTurn, Turn, TurnScope
+    from memsidecar.postgres.database import Connection, Database
+
+_QUERIES = load_queries("conversation_memory")
+_NO_EVENT = Event(source="", event_id="")
+
+
+class PostgresConversationStore:
+    """Keeps turns in ``conversation_embeddings``."""
+
+    def __init__(self, database: Database, *, model_id: int) -> None:
+        self._database = database
+        self._model_id = model_id
+
+    async def append(
+        self,
+        tenant_id: UUID,
+        turns: Sequence[NewTurn],
+        embeddings: Sequence[Embedding],
+        *,
+        language: str,
+        deadline: float | None,
+    ) -> list[AppendedTurn | DomainError]:
+        """Store rows in one transaction of three round trips; see the port."""
+        columns = _columns(turns, embeddings)
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            answers = {
+                row["position"] - 1: row
+                for row in await connection.fetch(
+                    _QUERIES["append_turns"], tenant_id, self._model_id, language, *columns
+                )
+            }
+            missing = [index for index in range(len(turns)) if index not in answers]
+            if missing:
+                answers |= await _find_events(connection, tenant_id, turns, missing)
+        return [
+            _outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)
+        ]
+
+    async def list_turns(
+        self,
+        tenant_id: UUID,
+        scope: TurnScope,
+        *,
+        newest_first: bool,
+        limit: int,
+        after: tuple[str, str] | None,
+        deadline: float | None,
+    ) -> Page[Turn]:
+        """Read visible turns; see the port."""
+        query = "list_turns_newest_first" if newest_first else "list_turns_oldest_first"
+        position = (None, None) if after is None else (datetime.fromisoformat(after[0]), UUID(after[1]))
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            rows = await connection.fetch(
+                _QUERIES[query], tenant_id, *scope_parameters(scope), *position, limit + 1
+            )
+        turns = tuple(turn_from_row(row) for row in rows[:limit])
+        more = len(rows) > limit
+        return Page(turns, (turns[-1].occurred_at.isoformat(), str(turns[-1].turn_id)) if more else None)
+
+    async def turn_history(
+        self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
+    ) -> list[Turn]:
+        """Read every row of a turn; see the port."""
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            rows = await connection.fetch(_QUERIES["turn_rows"], tenant_id, turn_id, list(agent_ids))
+        return [turn_from_row(row) for row in rows]
+
+    async def get_turn(
+        self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
+    ) -> Turn | None:
+        """Read the latest state of a turn; see the port."""
+        rows = await self.turn_history(tenant_id, agent_ids, turn_id, deadline=deadline)
+        if not rows or rows[-1].action is TurnAction.DELETED:
+            return None
+        return rows[-1]
+
+    async def list_conversations(
+        self,
+        tenant_id: UUID,
+        scope: TurnScope,
+        *,
+        limit: int,
+        after: tuple[str, str, str, str] | None,
+        deadline: float | None,
+    ) -> Page[Conversation]:
+        """Read conversations; see the port."""
+        position: tuple[Any, ...] = (None, None, None, None)
+        if after is not None:
+            position = (datetime.fromisoformat(after[0]), UUID(after[1]), after[2], after[3])
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            rows = await connection.fetch(
+                _QUERIES["list_conversations"], tenant_id, *scope_parameters(scope), *position, limit + 1
+            )
+        conversations = tuple(
+            Conversation(
+                UUID(int=row["agent_id"].int),
+                row["user_id"],
+                row["conversation_id"],
+                row["turn_count"],
+                row["first_occurred_at"],
+                row["last_occurred_at"],
+            )
+            for row in rows[:limit]
+        )
+        if len(rows) <= limit:
+            return Page(conversations, None)
+        last = conversations[-1]
+        return Page(
+            conversations,
+            (last.last_occurred_at.isoformat(), str(last.agent_id), last.user_id, last.conversation_id),
+        )
+
+
+def _columns(turns: Sequence[NewTurn], embeddings: Sequence[Embedding]) -> list[list[Any]]:
+    rows = [
+        (
+            new_uuid7(),
+            turn.agent_id,
+            turn.user_id,
+            turn.conversation_id,
+            turn.role.value,
+            turn.speaker.speaker_id,
+            turn.speaker.display_name,
+            turn.action.value,
+            turn.event.source if turn.event else None,
+            turn.event.event_id if turn.event else None,
+            turn.target.source if turn.target else None,
+            turn.target.event_id if turn.target else None,
+            turn.content,
+            json.dumps(dict(turn.metadata)),
+            turn.occurred_at,
+            embedding.token_count,
+            embedding.truncated,
+            embedding.vector,
+        )
+        for turn, embedding in zip(turns, embeddings, strict=True)
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _find_events(
+    connection: Connection, tenant_id: UUID, turns: Sequence[NewTurn], missing: Sequence[int]
+) -> dict[int, asyncpg.Record]:
+    rows = [
+        (
+            index,
+            turns[index].agent_id,
+            turns[index].user_id,
+            (turns[index].event or _NO_EVENT).source,
+            (turns[index].event or _NO_EVENT).event_id,
+            turns[index].conversation_id,
+            turns[index].role.value,
+            turns[index].action.value,
+            turns[index].content,
+            (turns[index].target or _NO_EVENT).source or None,
+            (turns[index].target or _NO_EVENT).event_id or None,
+        )
+        for index in missing
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    found = await connection.fetch(_QUERIES["find_events"], tenant_id, *columns)
+    return {row["position"]: row for row in found}
+
+
+def _outcome(row: asyncpg.Record | None, embedding: Embedding) -> AppendedTurn | DomainError:
+    if row is None:
+        return DatabaseUnavailable("the turn was erased while it was being repeated: send it again")
+    if not row["same"]:
+        return EventContentDiffers(
+            "this event was stored before with other content: send an edit, or another event_id",
+            metadata={"turn_id": str(row["id"])},
+        )
+    return AppendedTurn(
+        turn_id=UUID(int=row["id"].int),
+        created_at=row["created_at"],
+        repeated=row["repeated"],
+        token_count=embedding.token_count,
+        truncated=embedding.truncated,
+    )
