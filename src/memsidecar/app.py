@@ -122,7 +122,7 @@ async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
     """
     async with AsyncExitStack() as stack:
         embedder = await asyncio.to_thread(open_embedder, config)
-        stack.callback(embedder.close)
+        stack.push_async_callback(embedder.close)
         databases = await stack.enter_async_context(open_databases(config))
         database = await Database.connect(
             databases.app_url,
