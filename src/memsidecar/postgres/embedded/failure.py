@@ -35,10 +35,12 @@ def startup_problem(program: str, output: str, directory: Path, log: Path | None
         directory: the data directory.
         log: the file in which ``output`` can be read in full.
     """
+    told = _told(output)
+    # The hint of a write that was cut short; the message itself does not say why.
+    full = "Check free disk space" in output
+    remedy = f"Free some space on the disk of {directory}." if full else _remedy(told, directory)
     where = f" Its whole log is {log}." if log else ""
-    return Problem(
-        f"{program} failed in {directory}: {_summary(output)}.", _remedy(output, directory) + where
-    )
+    return Problem(f"{program} failed in {directory}: {told}.", remedy + where)
 
 
 def _told(output: str) -> str:
