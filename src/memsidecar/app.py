@@ -22,6 +22,7 @@ from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
@@ -85,7 +86,7 @@ async def open_databases(config: Config) -> AsyncIterator[Databases]:
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
         urls = postgres.urls
-        await migrate(urls.owner_url, app_login=urls.app_role, eraser_login=urls.eraser_role)
+        await migrate(urls.owner_url, app_login=APP, eraser_login=ERASER)
         yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
 
 
