@@ -124,7 +124,8 @@ class AsyncMemoryClient:
         """
         results: list[AppendedTurn | RefusedTurn] = []
         for batch in conversation_calls.batches(turns):
-            results.extend(await self._run(conversation_calls.append_many(batch), timeout_seconds))
+            answers = await self._run(conversation_calls.append_many(batch), timeout_seconds)
+            results.extend(answers)
         return results
 
     async def recall(

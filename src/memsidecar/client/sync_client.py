@@ -123,7 +123,8 @@ class MemoryClient:
         """
         results: list[AppendedTurn | RefusedTurn] = []
         for batch in conversation_calls.batches(turns):
-            results.extend(self._run(conversation_calls.append_many(batch), timeout_seconds))
+            answers = self._run(conversation_calls.append_many(batch), timeout_seconds)
+            results.extend(answers)
         return results
 
     def recall(
