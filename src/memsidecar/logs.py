@@ -40,7 +40,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, and whatever ``extra`` held."""
+    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, and each ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""

@@ -36,10 +36,10 @@ def problems_of(error: DomainError) -> list[Problem]:
 
 _REMEDIES: dict[type[DomainError], str] = {
     DatabaseUnavailable: (
-        "Check that the database runs and that the database URL names its host, port, database, user and password."
+        "Check that the database runs and that the database URL names the right host and port."
     ),
     DatabaseBusy: (
-        "Raise max_connections of the database, lower MEMSIDECAR_POOL_SIZE here, or put a PgBouncer in between."
+        "Raise max_connections of the database, lower MEMSIDECAR_POOL_SIZE, or put a PgBouncer in between."
     ),
 }
 

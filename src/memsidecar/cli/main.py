@@ -33,13 +33,13 @@ SUBCOMMANDS: Final = {
     "token": ("memsidecar.cli.tokens:token", "Make, list and revoke API tokens."),
     "migrate": ("memsidecar.cli.migrate:migrate", "Bring the database to the schema this version needs."),
     "model": ("memsidecar.cli.model:model", "Install the embedding model."),
-    "completion": ("memsidecar.cli.completion:completion", "Print the script that completes commands in a shell."),
+    "completion": ("memsidecar.cli.completion:completion", "Print a shell's completion script."),
 }
-"""Where each subcommand is, and its one line of help, so that help and completion need not load all of them."""
+"""Where each subcommand is, and its one line of help, so that help and completion load none of them."""
 
 
 class LazyGroup(click.RichGroup):
-    """A group that imports a subcommand when it is called, not before: the server's parts load for seconds."""
+    """A group that imports a subcommand when it is called: the parts of the server load for seconds."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Name the subcommands in the order of their table."""
@@ -48,7 +48,7 @@ class LazyGroup(click.RichGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Give a subcommand, or before it is loaded one that only knows its name and help."""
         if cmd_name in SUBCOMMANDS and cmd_name not in self.commands:
-            return click.RichCommand(cmd_name, help=SUBCOMMANDS[cmd_name][1])
+            return click.RichCommand(name=cmd_name, help=SUBCOMMANDS[cmd_name][1])
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -64,7 +64,9 @@ class LazyGroup(click.RichGroup):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.command_panel("Start here", commands=["demo", "serve", "check"])
 @click.command_panel("Talk to a running server", commands=["append", "recall", "import", "ingest", "search"])
-@click.command_panel("Look after a deployment", commands=["tenant", "token", "migrate", "model", "completion"])
+@click.command_panel(
+    "Look after a deployment", commands=["tenant", "token", "migrate", "model", "completion"]
+)
 @click.version_option(__version__, prog_name="memsidecar")
 @click.option("--verbose", is_flag=True, help="Log more, and show the traceback of an unexpected error.")
 @click.pass_context
@@ -119,5 +121,3 @@ def _unexpected(error: Exception) -> Problem:
 def verbose(context: click.Context) -> bool:
     """Say whether ``--verbose`` was given."""
     return bool(context.find_root().obj)
-
-

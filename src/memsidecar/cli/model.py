@@ -39,7 +39,8 @@ def model() -> None:
 def install(model_source: Path | None, model_directory: Path | None) -> None:
     """Fetch all-MiniLM-L6-v2, check it, and write it as ONNX.
 
-    Does nothing when it is there and undamaged. Needs about 250 MB of free space while it runs and keeps about 150.
+    Does nothing when it is there and undamaged. Needs about 250 MB of free space while it runs and keeps
+    about 150.
     """
     config = Config.from_environment(model_source=model_source, model_directory=model_directory)
     installed = install_with_progress(config, error_console())

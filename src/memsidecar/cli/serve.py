@@ -42,8 +42,8 @@ def serve(
 ) -> None:
     """Serve memory over gRPC until SIGTERM or Ctrl-C.
 
-    Without DATABASE_URL it runs a Postgres of its own in the data directory and keeps it migrated. The first start
-    installs the embedding model.
+    Without DATABASE_URL it runs a Postgres of its own in the data directory and keeps it migrated. The first
+    start installs the embedding model.
     """
     config = Config.from_environment(
         listen=listen, data_directory=data_directory, model_directory=model_directory
@@ -66,7 +66,7 @@ async def _serve(config: Config, console: Console) -> None:
 
 
 class StopSignals:
-    """SIGTERM and SIGINT: the first ends the server gracefully, one during the start or a second one at once."""
+    """SIGTERM and SIGINT: the first ends serving gracefully; one during the start, or a second, at once."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()

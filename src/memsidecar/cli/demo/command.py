@@ -34,13 +34,15 @@ TOP_K = 2
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the memory in this directory. Default: a temporary one, gone afterwards.",
 )
-@click.option("--listen", default="127.0.0.1:0", metavar="ADDRESS", help="Where to serve. Default: any free port.")
+@click.option(
+    "--listen", default="127.0.0.1:0", metavar="ADDRESS", help="Where to serve. Default: any free port."
+)
 @click.option("--stay", is_flag=True, help="Go on serving until Ctrl-C, to ask questions of your own.")
 def demo(data_directory: Path | None, listen: str, *, stay: bool) -> None:
     """Watch a memory at work.
 
-    Starts a sidecar with a Postgres of its own, stores six weeks of a support channel, and asks it questions. Needs
-    neither a database nor root; the first run installs the embedding model.
+    Starts a sidecar with a Postgres of its own, stores six weeks of a support channel, and asks it questions.
+    Needs neither a database nor root; the first run installs the embedding model.
     """
     with _directory(data_directory) as directory:
         config = replace(
@@ -92,7 +94,7 @@ async def _ask(memory: AsyncMemoryClient, display: DemoDisplay) -> None:
             agent_id=conversation.AGENT_ID, user_id=conversation.USER_ID, occurred=question.occurred
         )
         started = time.perf_counter()
-        recall = await memory.recall(question.text, scope, top_k=TOP_K, explain=True)
+        recall = await memory.recall(question.text, scope, top_k=TOP_K, neighbours=1)
         display.answered(number, question, recall, time.perf_counter() - started)
 
 

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from memsidecar.client import AppendedTurn, DocumentSearch, NewTurn, Recall, RecallHit, ServerInfo
 
 _SMALL_WORDS = frozenset(
-    "a an and are at but do for from had has have he her his how i if in is it me my not of off on or our she so that"
-    " the their them then they this to us was we what when where which who why will with you".split()
+    re.findall(
+        r"\w+",
+        """a an and are at but do for from had has have he her his how i if in is it me my not of off on or
+        our she so that the their them then they this to us was we what when where which who why will with you""",
+    )
 )
-_SAMPLE = (0, 5, 15)
+_SAMPLE = (0, 5, 17)
 """Turns shown as a taste of the conversation."""
 
 
@@ -35,24 +38,32 @@ class DemoDisplay:
     def begins(self) -> None:
         """Say what is going to happen."""
         self._console.print()
-        self._console.print("[bold]memsidecar demo[/]: a chat agent's memory, served over gRPC, kept in Postgres")
+        self._console.print(
+            "[bold]memsidecar demo[/]: a chat agent's memory, served over gRPC, kept in Postgres"
+        )
         self._console.print()
 
     def serving(self, address: str, info: ServerInfo, seconds: float) -> None:
         """Say what was started."""
-        self._step(1, f"A sidecar of its own is serving on [bold]{address}[/] after {seconds:.1f} s:")
-        self._line(f"PostgreSQL {info.postgres_version} with pgvector {info.pgvector_version}, started by memsidecar,")
-        self._line(f"and the embedding model {info.model.name} ({info.model.precision}) in the same process.")
+        self._step(1, f"A sidecar is serving on [bold]{address}[/] after {seconds:.1f} s, with")
+        self._line(
+            f"PostgreSQL {info.postgres_version} and pgvector {info.pgvector_version}, started by itself, and"
+        )
+        self._line(f"the embedding model {info.model.name} ({info.model.precision}) inside the process.")
         self._console.print()
 
     def stored(self, turns: Sequence[NewTurn], results: Sequence[AppendedTurn], seconds: float) -> None:
         """Say what went in."""
         repeated = sum(result.repeated for result in results)
-        speakers = list(dict.fromkeys(turn.speaker.display_name for turn in turns if turn.speaker))
+        speakers = sorted({turn.speaker.display_name for turn in turns if turn.speaker})
         each = 1000 * seconds / len(turns)
-        self._step(2, f"{len(turns)} turns of a bicycle hire's support channel go in, one AppendTurn call each:")
-        self._line(f"{len(turns) - repeated} stored, {repeated} known from an earlier run; {each:.0f} ms each.")
-        self._line(f"Speakers: {', '.join(speakers)} (the assistant). For example:")
+        self._step(
+            2, f"{len(turns)} turns of a bicycle hire's support channel go in, one AppendTurn call each:"
+        )
+        self._line(
+            f"{len(turns) - repeated} stored, {repeated} known from an earlier run; {each:.0f} ms each."
+        )
+        self._line(f"The assistant Quill listens in for Dana. Speakers: {', '.join(speakers)}. For example:")
         for turn in (turns[index] for index in _SAMPLE):
             name = turn.speaker.display_name if turn.speaker else ""
             self._line(f"  [dim]{_day(turn.occurred_at)}  {name:<15}[/] {escape(turn.content)}")
@@ -69,6 +80,9 @@ class DemoDisplay:
             speaker = hit.turn.speaker.display_name
             self._line(f"[green]{hit.score:.2f}[/]  [dim]{_day(hit.turn.occurred_at)}[/]  [cyan]{speaker}[/]")
             self._quote(hit.turn.content)
+            for turn in hit.context:
+                if turn.occurred_at >= hit.turn.occurred_at:
+                    self._quote(f"then {turn.speaker.display_name}: {turn.content}", style="dim")
             self._reason(_why(question.text, hit))
         self._console.print()
 
@@ -77,7 +91,7 @@ class DemoDisplay:
         self._question(number, question, seconds)
         self._line("[dim]asked of a document, the staff handbook (IngestDocument, HybridSearch)[/]")
         for hit in search.hits:
-            place = " › ".join(hit.chunk.heading_path) or hit.document.title
+            place = " > ".join(hit.chunk.heading_path) or hit.document.title
             self._line(f"[green]{hit.score:.2f}[/]  [cyan]{escape(place)}[/]")
             self._quote(hit.chunk.text)
         self._console.print()
@@ -92,7 +106,9 @@ class DemoDisplay:
         """Say what to type next."""
         self._step(4, "That was all of it: no language model was called, nothing left this machine. Next:")
         self._line("[bold]./dev test[/]                  every test, on the same real parts")
-        self._line("[bold]./dev demo --stay[/]           the same, but it goes on serving for questions of your own")
+        self._line(
+            "[bold]./dev demo --stay[/]           the same, but it goes on serving for questions of your own"
+        )
         self._line("[bold].venv/bin/memsidecar serve[/]  a sidecar that keeps what it is told")
         self._line("[bold]README.md[/]                   calling it from Python and with grpcurl")
         self._console.print()
@@ -108,8 +124,8 @@ class DemoDisplay:
             f"   [bold yellow]{number}  {escape(text)}[/]  [dim]{1000 * seconds:.0f} ms[/]", soft_wrap=True
         )
 
-    def _quote(self, text: str) -> None:
-        self._console.print(Padding(Text(" ".join(text.split())), (0, 0, 0, 9)))
+    def _quote(self, text: str, style: str = "") -> None:
+        self._console.print(Padding(Text(" ".join(text.split()), style), (0, 0, 0, 9), expand=False))
 
     def _reason(self, text: str) -> None:
         self._line(f"      [dim]{text}[/]")
