@@ -137,7 +137,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         turn_id = violations.uuid("turn_id", request.turn_id)
         violations.raise_if_any()
         rows = [turn_message(turn) for turn in await self._memory.turn_history(caller, turn_id)]
-        return pb.GetTurnHistoryResponse(rows=rows, deleted=rows[-1].action == pb.TURN_ACTION_DELETED)
+        return pb.GetTurnHistoryResponse(
+            rows=rows, deleted=any(row.action == pb.TURN_ACTION_DELETED for row in rows)
+        )
 
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: grpc.aio.ServicerContext
