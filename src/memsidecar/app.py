@@ -16,6 +16,7 @@ from memsidecar.domain.errors import DomainError
 from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.domain.user_memory import UserMemories
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed
 from memsidecar.postgres.conversation_store import PostgresConversationStore
@@ -28,12 +29,13 @@ from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
+from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
 from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
 from memsidecar.rpc.server import GrpcServer
+from memsidecar.rpc.user_memory_service import UserMemoryService
 from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
-from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -164,7 +166,10 @@ async def _build_server(
             RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder),
             embedder.model,
         ),
-        user_memory=UserMemoryServiceServicer(),
+        user_memory=UserMemoryService(
+            authentication,
+            UserMemories(PostgresUserMemoryStore(database, model_id=model_id), embedder),
+        ),
         documents=DocumentServiceServicer(),
         administration=AdministrationService(
             authentication,

@@ -62,7 +62,9 @@ class PostgresConversationStore:
             tenant_id, deadline=deadline, locks=_locks(tenant_id, turns)
         ) as connection:
             if said:
-                answers |= await self._append_said(connection, tenant_id, turns, embeddings, said, language)
+                answers |= await self._append_said(
+                    connection, tenant_id, turns, embeddings, said=said, language=language
+                )
             for index in changes:
                 answers[index] = await self._append_change(
                     connection, tenant_id, turns[index], embeddings[index], language
@@ -75,6 +77,7 @@ class PostgresConversationStore:
         tenant_id: UUID,
         turns: Sequence[NewTurn],
         embeddings: Sequence[Embedding],
+        *,
         said: Sequence[int],
         language: str,
     ) -> dict[int, asyncpg.Record]:
