@@ -22,6 +22,7 @@ from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
+from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
@@ -93,7 +94,7 @@ async def open_databases(config: Config, *, join: bool = False) -> AsyncIterator
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
         urls = postgres.urls
-        await migrate(urls.owner_url, app_login=urls.app_role, eraser_login=urls.eraser_role)
+        await migrate(urls.owner_url, app_login=APP, eraser_login=ERASER)
         yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
 
 
@@ -130,7 +131,7 @@ async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
     """
     async with AsyncExitStack() as stack:
         embedder = await asyncio.to_thread(open_embedder, config)
-        stack.callback(embedder.close)
+        stack.push_async_callback(embedder.close)
         databases = await stack.enter_async_context(open_databases(config))
         database = await Database.connect(
             databases.app_url,

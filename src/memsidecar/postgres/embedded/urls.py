@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
@@ -25,24 +25,21 @@ class DatabaseUrls:
     """
 
     socket_directory: Path
-    owner_role: ClassVar[str] = OWNER
-    app_role: ClassVar[str] = APP
-    eraser_role: ClassVar[str] = ERASER
 
     @property
     def owner_url(self) -> str:
         """The role that owns the database and runs migrations; it may create roles."""
-        return self.for_role(self.owner_role)
+        return self.for_role(OWNER)
 
     @property
     def app_url(self) -> str:
         """The role that serves requests."""
-        return self.for_role(self.app_role)
+        return self.for_role(APP)
 
     @property
     def eraser_url(self) -> str:
         """The role that erases."""
-        return self.for_role(self.eraser_role)
+        return self.for_role(ERASER)
 
     def for_role(self, role: str, database: str = DATABASE) -> str:
         """The connection string of any login role for any database of this server.
