@@ -121,8 +121,12 @@ async def open_control_plane(config: Config) -> AsyncIterator[tuple[TenantDirect
 
 
 @asynccontextmanager
-async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
+async def run_sidecar(config: Config, embedder: Embedder | None = None) -> AsyncIterator[RunningSidecar]:
     """Start everything, serve, and stop everything on leaving, gracefully.
+
+    Args:
+        config: Settings.
+        embedder: One that is loaded already and stays loaded; by default the installed model is loaded.
 
     Raises:
         SetupError: Something is not as it must be; the error says what and what to do.
@@ -130,8 +134,10 @@ async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
         DatabaseUnavailable: The database does not answer.
     """
     async with AsyncExitStack() as stack:
-        embedder = await asyncio.to_thread(open_embedder, config)
-        stack.push_async_callback(embedder.close)
+        if embedder is None:
+            own_embedder = await asyncio.to_thread(open_embedder, config)
+            stack.push_async_callback(own_embedder.close)
+            embedder = own_embedder
         databases = await stack.enter_async_context(open_databases(config))
         database = await Database.connect(
             databases.app_url,
