@@ -471,6 +471,16 @@ async def test_lack_of_memory_is_named(directory: DataDirectory) -> None:
         assert postgres.running
 
 
+async def test_file_that_cannot_be_written_is_named(directory: DataDirectory) -> None:
+    in_the_way = directory.path / "memsidecar.new"
+    in_the_way.mkdir()
+    try:
+        problem = await refusal(embedded(directory.path))
+    finally:
+        in_the_way.rmdir()
+    assert f"{in_the_way}: Is a directory" in problem.what
+
+
 async def test_unknown_setting_is_named(directory: DataDirectory) -> None:
     problem = await refusal(EmbeddedPostgres(directory.path, settings={"no_such_setting": "1"}))
     assert "no_such_setting" in problem.what
