@@ -174,7 +174,7 @@ async def _build_server(
                 version=__version__,
                 model=embedder.model,
                 postgres_version=facts.postgres_version,
-                pgvector_version=facts.pgvector_version,
+                pgvector_version=facts.pgvector_version or "",
                 schema_revision=facts.schema.current or "",
             ),
         ),
