@@ -3,7 +3,7 @@ GRANT SELECT, INSERT ON conversation_embeddings TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE ON user_memories TO memsidecar_app;
 GRANT SELECT, INSERT ON user_memory_revisions, user_memory_archive TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON documents, document_chunks TO memsidecar_app;
-GRANT SELECT, INSERT, UPDATE ON ingestion_jobs, ingestion_job_documents TO memsidecar_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ingestion_jobs, ingestion_job_documents TO memsidecar_app;
 GRANT SELECT ON tenants, embedding_models TO memsidecar_app;
 GRANT INSERT ON embedding_models TO memsidecar_app;
 GRANT SELECT ON api_tokens TO memsidecar_app;
