@@ -1,0 +1,205 @@
+"""Wires everything together: the one place that sees all layers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from memsidecar import __version__
+from memsidecar.config import DEFAULT_TENANT
+from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
+from memsidecar.domain.conversation_memory import ConversationMemory
+from memsidecar.domain.errors import DomainError
+from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.tenants import TenantDirectory, TenantSettings
+from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.embedding.engine import OnnxEmbedder
+from memsidecar.embedding.model_files import Precision, open_installed
+from memsidecar.postgres.conversation_store import PostgresConversationStore
+from memsidecar.postgres.database import Database
+from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
+from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.migrations import migrate
+from memsidecar.postgres.models import register_model
+from memsidecar.postgres.recall_store import PostgresRecallStore
+from memsidecar.postgres.tenant_store import PostgresTenantStore
+from memsidecar.postgres.token_store import PostgresTokenStore
+from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
+from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
+from memsidecar.rpc.server import GrpcServer
+from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
+from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from memsidecar.config import Config
+    from memsidecar.domain.embedding import Embedder
+    from memsidecar.domain.tenants import Tenant, TenantStore
+    from memsidecar.rpc.authentication import Authentication
+
+_LOGGER = logging.getLogger(__name__)
+
+OPERATOR = Caller(name="command line", rights=frozenset({Right.OPERATOR}), tenant_id=None)
+"""Whoever holds the database credentials is the operator: the command line acts as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Connection URLs by role, after an embedded Postgres was started where none was configured."""
+
+    app_url: str
+    owner_url: str | None
+    eraser_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSidecar:
+    """A server that takes calls."""
+
+    address: str
+    """Where it can be reached: ``host:port`` with the real port, or ``unix:/path``."""
+    facts: DatabaseFacts
+    server: GrpcServer
+
+
+def embedded_directory(config: Config) -> Path:
+    """Give the directory of the embedded Postgres."""
+    return config.data_directory / "postgres"
+
+
+@asynccontextmanager
+async def open_databases(config: Config) -> AsyncIterator[Databases]:
+    """Give the database URLs; starts and migrates the embedded Postgres where no database is configured.
+
+    Raises:
+        SetupError: The embedded Postgres cannot run.
+    """
+    if config.database_url is not None:
+        yield Databases(config.database_url, config.owner_database_url, config.eraser_database_url)
+        return
+    async with EmbeddedPostgres(embedded_directory(config)) as postgres:
+        urls = postgres.urls
+        await migrate(urls.owner_url, app_login=urls.app_role, eraser_login=urls.eraser_role)
+        yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
+
+
+def open_embedder(config: Config) -> OnnxEmbedder:
+    """Load the installed model.
+
+    Raises:
+        ModelMissing: It is not installed.
+        ModelCorrupt: A file of it is not the one that was installed.
+    """
+    model = open_installed(config.model_directory, Precision(config.model_precision))
+    return OnnxEmbedder(model, threads=config.embedding_threads or None)
+
+
+@asynccontextmanager
+async def open_control_plane(config: Config) -> AsyncIterator[tuple[TenantDirectory, TokenRegistry]]:
+    """Open tenants and tokens for the command line."""
+    async with open_databases(config) as databases:
+        database = await Database.connect(databases.app_url, max_connections=2)
+        try:
+            yield TenantDirectory(PostgresTenantStore(database)), TokenRegistry(PostgresTokenStore(database))
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
+    """Start everything, serve, and stop everything on leaving, gracefully.
+
+    Raises:
+        SetupError: Something is not as it must be; the error says what and what to do.
+        ModelMissing: The model is not installed.
+        DatabaseUnavailable: The database does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        embedder = await asyncio.to_thread(open_embedder, config)
+        stack.callback(embedder.close)
+        databases = await stack.enter_async_context(open_databases(config))
+        database = await Database.connect(
+            databases.app_url,
+            max_connections=config.pool_size,
+            acquire_timeout=config.pool_wait_seconds,
+            statement_cache_size=config.statement_cache_size,
+        )
+        stack.push_async_callback(database.close)
+        facts = await read_facts(database)
+        check_serving(facts)
+        server = await _build_server(config, database, embedder, facts)
+        port = await server.start(config.listen)
+        stack.push_async_callback(server.stop, config.grace_seconds)
+        yield RunningSidecar(_address(config.listen, port), facts, server)
+
+
+async def _build_server(
+    config: Config, database: Database, embedder: Embedder, facts: DatabaseFacts
+) -> GrpcServer:
+    model_id = await register_model(database, embedder.model)
+    tenant_store = PostgresTenantStore(database)
+    token_store = PostgresTokenStore(database)
+    authentication: Authentication
+    if config.requires_token:
+        authentication = TokenAuthentication(token_store)
+    else:
+        authentication = OpenAuthentication(await _open_caller(tenant_store))
+    return GrpcServer(
+        conversation_memory=ConversationMemoryService(
+            authentication,
+            ConversationMemory(PostgresConversationStore(database, model_id=model_id), embedder),
+            RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder),
+            embedder.model,
+        ),
+        user_memory=UserMemoryServiceServicer(),
+        documents=DocumentServiceServicer(),
+        administration=AdministrationService(
+            authentication,
+            TenantDirectory(tenant_store),
+            TokenRegistry(token_store),
+            ServerInfo(
+                version=__version__,
+                model=embedder.model,
+                postgres_version=facts.postgres_version,
+                pgvector_version=facts.pgvector_version,
+                schema_revision=facts.schema.current or "",
+            ),
+        ),
+        database_answers=database.answers,
+    )
+
+
+async def _open_caller(store: TenantStore) -> Caller:
+    """Give the caller of a server without authentication: the default tenant, made when it is missing."""
+    tenant = await default_tenant(store, DEFAULT_TENANT)
+    return Caller(
+        name="local",
+        rights=TENANT_RIGHTS | {Right.OPERATOR},
+        tenant_id=tenant.tenant_id,
+        language=tenant.settings.language,
+    )
+
+
+async def default_tenant(store: TenantStore, name: str) -> Tenant:
+    """Find a tenant by name, or make it."""
+    for _attempt in range(2):
+        tenant = await store.find(name=name)
+        if tenant is not None:
+            return tenant
+        try:
+            return await TenantDirectory(store).create(OPERATOR, name, TenantSettings(), None)
+        except DomainError:
+            _LOGGER.debug("another process made the tenant %s at the same moment", name)
+    raise LookupError(name)
+
+
+def _address(listen: str, port: int) -> str:
+    if listen.startswith("unix:"):
+        return listen
+    return f"{listen.rpartition(':')[0]}:{port}"

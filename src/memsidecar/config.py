@@ -1,0 +1,201 @@
+"""Configuration: one frozen object, and the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from memsidecar.domain.errors import Problem, SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_LISTEN = "127.0.0.1:7700"
+DEFAULT_TENANT = "default"
+"""Tenant of callers without a credential, where that is allowed."""
+
+_SECRET_FIELDS = frozenset({"database_url", "owner_database_url", "eraser_database_url", "token"})
+
+
+def _setting(variable: str, default: Any, help_text: str) -> Any:
+    metadata = {"variable": variable, "help": help_text}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, repr=False)
+class Config:
+    """Every setting of memsidecar. ``Config.from_environment`` reads it; ``repr`` hides what is secret."""
+
+    database_url: str | None = _setting(
+        "DATABASE_URL", None, "URL of the app role; unset runs an embedded Postgres in the data directory"
+    )
+    owner_database_url: str | None = _setting(
+        "MEMSIDECAR_OWNER_DATABASE_URL", None, "URL of the role that migrates and maintains"
+    )
+    eraser_database_url: str | None = _setting(
+        "MEMSIDECAR_ERASER_DATABASE_URL", None, "URL of the role that erases; unset refuses erasure"
+    )
+    data_directory: Path = _setting(
+        "MEMSIDECAR_DATA_DIRECTORY",
+        lambda: Path(platformdirs.user_data_dir("memsidecar")),
+        "where the embedded Postgres keeps its data",
+    )
+    model_directory: Path = _setting(
+        "MEMSIDECAR_MODEL_DIRECTORY",
+        lambda: Path(platformdirs.user_cache_dir("memsidecar")) / "models",
+        "where the embedding model is installed",
+    )
+    model_source: Path | None = _setting(
+        "MEMSIDECAR_MODEL_SOURCE", None, "directory with the model's published files, for machines without a network"
+    )
+    model_precision: str = _setting("MEMSIDECAR_MODEL_PRECISION", "int8", "fp32 or int8")
+    listen: str = _setting("MEMSIDECAR_LISTEN", DEFAULT_LISTEN, "host:port, or unix:/path/to.sock")
+    authentication: str = _setting(
+        "MEMSIDECAR_AUTHENTICATION", "auto", "token, none (loopback or unix socket only), or auto"
+    )
+    pool_size: int = _setting("MEMSIDECAR_POOL_SIZE", 10, "database connections at most, 1 to 500")
+    pool_wait_seconds: float = _setting(
+        "MEMSIDECAR_POOL_WAIT_SECONDS", 5.0, "longest wait for a free database connection"
+    )
+    statement_cache_size: int = _setting(
+        "MEMSIDECAR_STATEMENT_CACHE_SIZE", 256, "prepared statements per connection; 0 behind an old PgBouncer"
+    )
+    embedding_threads: int = _setting(
+        "MEMSIDECAR_EMBEDDING_THREADS", 0, "threads of the embedding engine; 0 takes the container's CPU limit"
+    )
+    grace_seconds: float = _setting(
+        "MEMSIDECAR_GRACE_SECONDS", 10.0, "how long running calls may finish after SIGTERM"
+    )
+    log_format: str = _setting("MEMSIDECAR_LOG_FORMAT", "auto", "text, json, or auto (json unless a terminal)")
+    token: str | None = _setting("MEMSIDECAR_TOKEN", None, "token that the command line sends")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
+        """Read settings from environment variables; ``overrides`` that are not None win.
+
+        Raises:
+            SetupError: A value has the wrong form; all are named at once.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in fields(cls):
+            variable = setting.metadata["variable"]
+            raw = environment.get(variable, "").strip()
+            if overrides.get(setting.name) is not None:
+                values[setting.name] = overrides[setting.name]
+            elif raw:
+                try:
+                    values[setting.name] = _CONVERTERS.get(setting.name, str)(raw)
+                except ValueError as error:
+                    problems.append(f"{variable} {error}")
+        if problems:
+            raise SetupError(Problem("; ".join(problems) + ".", "Correct the environment variables."))
+        config = cls(**values)
+        config._check()
+        return config
+
+    @property
+    def embedded(self) -> bool:
+        """Whether memsidecar runs its own Postgres."""
+        return self.database_url is None
+
+    @property
+    def listens_locally(self) -> bool:
+        """Whether only this machine can reach the address."""
+        host = self.listen.rpartition(":")[0].strip("[]")
+        return self.listen.startswith("unix:") or host in {"localhost", "::1"} or host.startswith("127.")
+
+    @property
+    def requires_token(self) -> bool:
+        """Whether a caller needs a token."""
+        if self.authentication == "auto":
+            return not self.listens_locally
+        return self.authentication == "token"
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{setting.name}={'…' if setting.name in _SECRET_FIELDS and getattr(self, setting.name) else repr(getattr(self, setting.name))}"
+            for setting in fields(self)
+        )
+        return f"Config({', '.join(shown)})"
+
+    def _check(self) -> None:
+        if self.authentication == "none" and not self.listens_locally:
+            raise SetupError(
+                Problem(
+                    f"authentication is off, but {self.listen} can be reached from other machines.",
+                    "Listen on 127.0.0.1 or a unix socket, or set MEMSIDECAR_AUTHENTICATION=token.",
+                )
+            )
+
+
+def _one_of(*choices: str) -> Any:
+    def convert(raw: str) -> str:
+        if raw not in choices:
+            raise ValueError(f"is {raw!r}: give one of {', '.join(choices)}")
+        return raw
+
+    return convert
+
+
+def _whole_number(least: int, most: int) -> Any:
+    def convert(raw: str) -> int:
+        if not raw.isdigit() or not least <= int(raw) <= most:
+            raise ValueError(f"is {raw!r}: give a whole number from {least} to {most}")
+        return int(raw)
+
+    return convert
+
+
+def _seconds(most: float) -> Any:
+    def convert(raw: str) -> float:
+        try:
+            value = float(raw)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise ValueError(f"is {raw!r}: give seconds from 0 to {most:g}")
+        return value
+
+    return convert
+
+
+def _postgres_url(raw: str) -> str:
+    if not raw.startswith(("postgresql://", "postgres://")):
+        raise ValueError("is not a database URL: write postgresql://user:password@host:5432/database")
+    return raw
+
+
+def _address(raw: str) -> str:
+    host, separator, port = raw.rpartition(":")
+    if raw.startswith("unix:") and len(raw) > len("unix:"):
+        return raw
+    if not separator or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"is {raw!r}: give host:port, for example 127.0.0.1:7700, or unix:/run/memsidecar.sock")
+    return raw
+
+
+_CONVERTERS: Mapping[str, Any] = {
+    "database_url": _postgres_url,
+    "owner_database_url": _postgres_url,
+    "eraser_database_url": _postgres_url,
+    "data_directory": Path,
+    "model_directory": Path,
+    "model_source": Path,
+    "model_precision": _one_of("fp32", "int8"),
+    "listen": _address,
+    "authentication": _one_of("auto", "none", "token"),
+    "pool_size": _whole_number(1, 500),
+    "pool_wait_seconds": _seconds(600),
+    "statement_cache_size": _whole_number(0, 10_000),
+    "embedding_threads": _whole_number(0, 1_024),
+    "grace_seconds": _seconds(3_600),
+    "log_format": _one_of("auto", "json", "text"),
+}

@@ -1,0 +1,194 @@
+"""Decides what is embedded next: groups, duplicates, abandoned work and refusals. Runs nothing itself.
+
+Nothing waits for a group to fill: whoever is free takes what is there, up to a number of word pieces. While
+nobody is free texts pile up and the next group is larger, which is when grouping pays.
+
+Not safe across threads by itself: the engine calls it under its lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from memsidecar.domain.embedding import MAX_WORD_PIECES, Embedding
+from memsidecar.domain.errors import EmbeddingOverloaded
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Sequence
+
+GROUP_TOKENS: Final = 256
+"""Word pieces in one run. A larger group gains nothing per word piece and keeps everybody in it waiting."""
+
+_LOOK_AHEAD: Final = 64
+"""Queued texts looked at to fill a group."""
+
+_BYTES_PER_TOKEN: Final = 4.0
+"""English prose has 4 to 4.5 bytes of UTF-8 to a word piece, Chinese 3."""
+
+_SMOOTHING: Final = 0.05
+"""Weight of the newest group in the running mean of the speed."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate how many word pieces the model will read of a text, without tokenising it: 3 to 256."""
+    head = text[: MAX_WORD_PIECES * 8]
+    return min(MAX_WORD_PIECES, 3 + int(len(head.encode(errors="replace")) / _BYTES_PER_TOKEN))
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One caller waiting for the embeddings of one or more texts."""
+
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[list[Embedding]]
+    embeddings: list[Embedding | None]
+    deadline: float
+    """``time.monotonic()`` after which nobody wants the answer."""
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """A text to embed, and everybody who waits for it."""
+
+    text: str
+    tokens: int
+    """Estimated word pieces."""
+    queued_at: float
+    """``time.monotonic()``."""
+    waiting: list[tuple[Call, int]] = field(default_factory=list)
+    """Callers, each with the position of the text in its call."""
+    started: bool = False
+
+
+class LaneQueue:
+    """Texts of one lane, first come first served.
+
+    Args:
+        workers: How many groups of this lane may run at the same time.
+        patience: A call is refused when the texts queued before it would take longer than this to be started.
+        seconds_per_token: First guess of the time a worker takes for one word piece; measured from then on.
+    """
+
+    def __init__(self, *, workers: int, patience: timedelta, seconds_per_token: float) -> None:
+        self._workers = workers
+        self._patience_seconds = patience.total_seconds()
+        self._seconds_per_token = seconds_per_token
+        self._queue: deque[Work] = deque()
+        self._pending: dict[str, Work] = {}
+        self._idle = workers
+        self.queued_tokens = 0
+        self.queued_texts = 0
+
+    @property
+    def wait_seconds(self) -> float:
+        """Estimate how long the texts queued now will take to be started."""
+        return self.queued_tokens * self._seconds_per_token / self._workers
+
+    def submit(self, call: Call, texts: Sequence[tuple[int, str]], now: float) -> int:
+        """Queue the texts of a call, given with their positions in it.
+
+        A text that is queued or running for somebody else is joined. A call is taken whole or not at all, and
+        one that finds an empty queue is always taken.
+
+        Returns:
+            How many texts are new to the queue.
+
+        Raises:
+            EmbeddingOverloaded: The queue is longer than the lane's patience.
+        """
+        wait = self.wait_seconds
+        if wait > self._patience_seconds and not all(text in self._pending for _, text in texts):
+            raise EmbeddingOverloaded(retry_after=timedelta(seconds=max(wait - self._patience_seconds, 0.05)))
+        added = 0
+        for position, text in texts:
+            work = self._pending.get(text)
+            if work is None:
+                work = Work(text=text, tokens=estimate_tokens(text), queued_at=now)
+                self._pending[text] = work
+                self._queue.append(work)
+                self.queued_tokens += work.tokens
+                self.queued_texts += 1
+                added += 1
+            work.waiting.append((call, position))
+        return added
+
+    def withdraw(self, call: Call, texts: Iterable[str]) -> int:
+        """Forget a caller; what nobody else waits for is never run unless it has started. Gives how many."""
+        dropped = 0
+        for text in texts:
+            work = self._pending.get(text)
+            if work is None:
+                continue
+            work.waiting = [(waiting, position) for waiting, position in work.waiting if waiting is not call]
+            if not work.waiting and not work.started:
+                self._forget(work)
+                dropped += 1
+        return dropped
+
+    def take_group(self, now: float) -> tuple[list[Work], list[Call]]:
+        """Take the texts to run next; the caller becomes busy if there are any, until ``finish``.
+
+        When several workers are free each takes its part of what is queued.
+
+        Returns:
+            The group, perhaps empty, and the calls whose deadline has passed, whose texts are dropped.
+        """
+        budget = min(GROUP_TOKENS, math.ceil(self.queued_tokens / max(self._idle, 1)))
+        group: list[Work] = []
+        skipped: list[Work] = []
+        late: list[Call] = []
+        tokens = longest = 0
+        while self._queue and len(group) + len(skipped) < _LOOK_AHEAD and tokens < budget:
+            work = self._queue.popleft()
+            late += self._drop_late(work, now)
+            if not work.waiting:
+                continue
+            padded = (len(group) + 1) * max(longest, work.tokens)
+            if group and (tokens + work.tokens > budget or padded > 2 * GROUP_TOKENS):
+                skipped.append(work)
+                continue
+            group.append(work)
+            tokens, longest = tokens + work.tokens, max(longest, work.tokens)
+        self._queue.extendleft(reversed(skipped))
+        for work in group:
+            work.started = True
+            self.queued_tokens -= work.tokens
+            self.queued_texts -= 1
+        self._idle -= bool(group)
+        return group, late
+
+    def finish(self, group: Sequence[Work], seconds: float) -> None:
+        """Say that a group was run, well or badly, in so many seconds."""
+        self._idle += 1
+        for work in group:
+            del self._pending[work.text]
+        newest = seconds / sum(work.tokens for work in group)
+        self._seconds_per_token += _SMOOTHING * (newest - self._seconds_per_token)
+
+    def drain(self) -> list[Call]:
+        """Drop everything queued; gives the calls that waited for it."""
+        calls = {call: None for work in self._queue for call, _ in work.waiting}
+        for work in self._queue:
+            if work.waiting:
+                self._forget(work)
+        self._queue.clear()
+        return list(calls)
+
+    def _drop_late(self, work: Work, now: float) -> list[Call]:
+        late = [call for call, _ in work.waiting if call.deadline <= now]
+        if late:
+            work.waiting = [(call, position) for call, position in work.waiting if call.deadline > now]
+            if not work.waiting:
+                self._forget(work)
+        return late
+
+    def _forget(self, work: Work) -> None:
+        # It stays in the queue as an empty shell, which take_group passes over.
+        del self._pending[work.text]
+        self.queued_tokens -= work.tokens
+        self.queued_texts -= 1

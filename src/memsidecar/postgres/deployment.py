@@ -1,0 +1,118 @@
+"""What a database is like, and whether memsidecar may serve from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from memsidecar.domain.errors import Problem, SetupError
+from memsidecar.postgres.migrations import SchemaState, head_revision, schema_state, version_problem
+from memsidecar.postgres.queries import load_queries
+
+if TYPE_CHECKING:
+    from memsidecar.postgres.database import Database
+
+_QUERIES = load_queries("deployment")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What was found."""
+
+    postgres_version: str
+    postgres_major: int
+    pgvector_version: str | None
+    schema: SchemaState
+    role: str
+    is_superuser: bool
+    bypasses_rls: bool
+    is_app_member: bool
+    owned_tables: tuple[str, ...]
+    """Tenant tables that the role owns or may act as the owner of."""
+    unprotected_tables: tuple[str, ...]
+    """Tables with a tenant_id that lack FORCE row-level security or the policy tenant_isolation."""
+    granted_partitions: tuple[str, ...]
+    """Partitions with privileges of their own, which go past the policy of their parent."""
+
+
+async def read_facts(database: Database) -> DatabaseFacts:
+    """Look at the database as the app role sees it."""
+    async with database.control() as connection:
+        row = await connection.fetchrow(_QUERIES["facts"])
+        schema = await schema_state(connection)
+        return DatabaseFacts(
+            postgres_version=row["postgres_version"],
+            postgres_major=row["postgres_version_number"] // 10_000,
+            pgvector_version=row["pgvector_version"],
+            schema=schema,
+            role=row["role"],
+            is_superuser=row["is_superuser"],
+            bypasses_rls=row["bypasses_rls"],
+            is_app_member=row["is_app_member"],
+            owned_tables=tuple(row["owned_tables"]),
+            unprotected_tables=tuple(row["unprotected_tables"]),
+            granted_partitions=tuple(row["granted_partitions"]),
+        )
+
+
+def serving_problems(facts: DatabaseFacts) -> list[Problem]:
+    """List everything that forbids serving; empty when all is well."""
+    problems = []
+    versions = version_problem(facts.postgres_major, facts.pgvector_version)
+    if versions is not None:
+        problems.append(versions)
+    if not facts.schema.up_to_date:
+        problems.append(
+            Problem(
+                f"the database is at schema revision {facts.schema.current or 'none'};"
+                f" this version needs {head_revision()}.",
+                "Run 'memsidecar migrate' with MEMSIDECAR_OWNER_DATABASE_URL set.",
+            )
+        )
+    if facts.is_superuser or facts.bypasses_rls:
+        problems.append(
+            Problem(
+                f"the database role {facts.role} is a superuser or has BYPASSRLS: row-level security does not bind it.",
+                "Connect as a plain login role that is a member of memsidecar_app.",
+            )
+        )
+    if facts.owned_tables:
+        problems.append(
+            Problem(
+                f"the database role {facts.role} owns {', '.join(facts.owned_tables)}, or is a member of the owner.",
+                "Connect as a plain login role that is a member of memsidecar_app and of nothing else.",
+            )
+        )
+    if facts.schema.current is not None and not facts.is_app_member:
+        problems.append(
+            Problem(
+                f"the database role {facts.role} is not a member of memsidecar_app.",
+                f'Run GRANT memsidecar_app TO "{facts.role}" as the owner role.',
+            )
+        )
+    if facts.unprotected_tables:
+        problems.append(
+            Problem(
+                f"row-level security is not in force on {', '.join(facts.unprotected_tables)}.",
+                "Somebody changed the schema by hand: restore FORCE ROW LEVEL SECURITY and the policy"
+                " tenant_isolation, as the migrations make them.",
+            )
+        )
+    if facts.granted_partitions:
+        problems.append(
+            Problem(
+                f"the partitions {', '.join(facts.granted_partitions)} are granted directly.",
+                "Revoke those grants: privileges on a partition go past the policy of its parent.",
+            )
+        )
+    return problems
+
+
+def check_serving(facts: DatabaseFacts) -> None:
+    """Refuse a database that memsidecar must not serve from.
+
+    Raises:
+        SetupError: With the first problem.
+    """
+    for problem in serving_problems(facts):
+        raise SetupError(problem)

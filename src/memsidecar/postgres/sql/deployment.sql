@@ -1,0 +1,54 @@
+-- name: facts
+-- Says what the database is like for the role that is connected: versions, what the role is, and whether the tables
+-- that hold tenants' rows are protected.
+WITH me AS (
+    SELECT rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user
+),
+tenant_tables AS (
+    SELECT c.oid, c.relname, c.relowner, c.relrowsecurity, c.relforcerowsecurity
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = current_schema()
+    WHERE c.relkind IN ('r', 'p')
+        AND NOT c.relispartition
+        AND (
+            c.relname = 'tenants'
+            OR EXISTS (
+                SELECT FROM pg_attribute AS a
+                WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+            )
+        )
+)
+SELECT
+    current_setting('server_version') AS postgres_version,
+    current_setting('server_version_num')::integer AS postgres_version_number,
+    (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_version,
+    me.rolname::text AS role,
+    me.rolsuper AS is_superuser,
+    me.rolbypassrls AS bypasses_rls,
+    EXISTS (SELECT FROM pg_roles WHERE rolname = 'memsidecar_app' AND pg_has_role(current_user, oid, 'USAGE'))
+        AS is_app_member,
+    ARRAY(
+        SELECT relname::text FROM tenant_tables WHERE pg_has_role(current_user, relowner, 'MEMBER') ORDER BY 1
+    ) AS owned_tables,
+    ARRAY(
+        SELECT relname::text
+        FROM tenant_tables AS t
+        WHERE NOT (t.relrowsecurity AND t.relforcerowsecurity)
+            OR NOT EXISTS (
+                SELECT FROM pg_policy AS p
+                WHERE p.polrelid = t.oid AND p.polname = 'tenant_isolation' AND p.polpermissive
+                    AND pg_get_expr(p.polqual, p.polrelid) LIKE '%current_setting(''app.current_tenant''%'
+            )
+        ORDER BY 1
+    ) AS unprotected_tables,
+    ARRAY(
+        SELECT c.relname::text FROM pg_class AS c
+        WHERE c.relispartition AND c.relacl IS NOT NULL AND c.relnamespace = current_schema()::regnamespace
+            AND (c.relacl)::text <> format('{%I=arwdDxtm/%I}', c.relowner::regrole, c.relowner::regrole)
+        ORDER BY 1
+    ) AS granted_partitions
+FROM me;
+
+-- name: ping
+-- Answers when the database does.
+SELECT 1;

@@ -1,0 +1,95 @@
+"""The gRPC server: services, reflection, health, and where it listens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from memsidecar.domain.errors import Problem, SetupError
+from memsidecar.rpc.error_interceptor import ErrorInterceptor
+from memsidecar.rpc.health import HealthMonitor
+from memsidecar.v1 import administration_pb2, conversation_memory_pb2, documents_pb2, user_memory_pb2
+from memsidecar.v1.administration_pb2_grpc import add_AdministrationServiceServicer_to_server
+from memsidecar.v1.conversation_memory_pb2_grpc import add_ConversationMemoryServiceServicer_to_server
+from memsidecar.v1.documents_pb2_grpc import add_DocumentServiceServicer_to_server
+from memsidecar.v1.user_memory_pb2_grpc import add_UserMemoryServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
+    from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryServiceServicer
+    from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
+    from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
+
+SERVICES = tuple(
+    descriptor.full_name
+    for file in (conversation_memory_pb2, user_memory_pb2, documents_pb2, administration_pb2)
+    for descriptor in file.DESCRIPTOR.services_by_name.values()
+)
+
+MAX_MESSAGE_BYTES = 5 * 1024 * 1024
+"""Largest message taken: a document of 4 MiB with all its fields."""
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    # A second server on the same address must fail, not share the port unnoticed.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class GrpcServer:
+    """The four services with health and reflection on one address."""
+
+    def __init__(
+        self,
+        *,
+        conversation_memory: ConversationMemoryServiceServicer,
+        user_memory: UserMemoryServiceServicer,
+        documents: DocumentServiceServicer,
+        administration: AdministrationServiceServicer,
+        database_answers: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        add_ConversationMemoryServiceServicer_to_server(conversation_memory, self._server)
+        add_UserMemoryServiceServicer_to_server(user_memory, self._server)
+        add_DocumentServiceServicer_to_server(documents, self._server)
+        add_AdministrationServiceServicer_to_server(administration, self._server)
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
+        reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self._health = HealthMonitor(health_servicer, SERVICES, database_answers)
+
+    async def start(self, address: str) -> int:
+        """Listen on ``host:port`` (port 0 takes a free one) or ``unix:/path``, and give the port.
+
+        Raises:
+            SetupError: The address cannot be listened on.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SetupError(
+                Problem(
+                    f"the address {address} cannot be listened on: another program may use it.",
+                    "Stop that program, or choose another address with --listen or MEMSIDECAR_LISTEN.",
+                )
+            ) from error
+        await self._health.start()
+        await self._server.start()
+        return int(port)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Say NOT_SERVING, refuse new calls, give running ones ``grace_seconds`` to finish."""
+        await self._health.stop()
+        await self._server.stop(grace_seconds)
+
+    async def wait(self) -> None:
+        """Wait until the server has stopped."""
+        await self._server.wait_for_termination()
