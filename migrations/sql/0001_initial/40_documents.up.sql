@@ -128,6 +128,7 @@ CREATE TABLE ingestion_job_documents (
     occurred_at   timestamptz,
     raw           bytea,
     raw_sha256    bytea       NOT NULL CHECK (octet_length(raw_sha256) = 32),
+    recipe_sha256 bytea       NOT NULL CHECK (octet_length(recipe_sha256) = 32),
     status        text        NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'completed', 'unchanged', 'failed', 'cancelled')),
     attempts      integer     NOT NULL DEFAULT 0,

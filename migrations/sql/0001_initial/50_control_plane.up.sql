@@ -104,3 +104,10 @@ CREATE FUNCTION claim_ingestion_job(worker uuid, lease_seconds integer)
     WHERE job.tenant_id = next.tenant_id AND job.id = next.id
     RETURNING job.tenant_id, job.id
     $$;
+
+-- Forgets jobs whose documents stopped arriving before all of them were there.
+CREATE FUNCTION drop_abandoned_ingestion_jobs() RETURNS void
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$
+    DELETE FROM ingestion_jobs WHERE receiving AND lease_expires_at < clock_timestamp()
+    $$;

@@ -26,6 +26,8 @@ _PASSAGES_PER_FRAME = 1_000
 class Kind(Enum):
     """What a frame holds."""
 
+    READY = b"y"
+    """Sent once, before anything else: the process can read documents."""
     SOURCE = b"s"
     """JSON: what is known about a document to read; its bytes follow."""
     RAW = b"r"

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 from memsidecar.domain.document_reading import UnreadableDocument
 from memsidecar.parsing.frames import HEADER, DocumentAssembly, Frame, Kind, source_frames
-from memsidecar.parsing.reader_process import too_much_memory
+from memsidecar.parsing.reader_process import DAMAGED, too_much_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memsidecar.domain.document_reading import ReadDocument, SourceDocument
     from memsidecar.parsing.limits import ReadingLimits
+
+
+class ReaderFailed(Exception):
+    """A reader process cannot even start: the installation is broken, not a document."""
 
 
 class ReaderProcesses:
@@ -68,6 +72,14 @@ class ReaderProcesses:
     async def _start(self) -> Process:
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE)
         self._running.add(process)
+        try:
+            async with asyncio.timeout(self._limits.wall_seconds):
+                await _next_frame(process)
+        except BaseException as error:
+            return_code = await self._end(process)
+            if isinstance(error, EOFError):
+                raise ReaderFailed(f"a reader process ended with {return_code} before it began") from error
+            raise
         return process
 
     async def _end(self, process: Process) -> int:
@@ -86,7 +98,7 @@ class ReaderProcesses:
             return self._too_long(self._limits.cpu_seconds)
         if return_code in {-signal.SIGKILL, -signal.SIGABRT, 1}:
             return too_much_memory(self._limits)
-        return "reading it brought the reader down: the file is damaged; open it in its own program and save it again"
+        return DAMAGED
 
     @staticmethod
     def _too_long(seconds: int) -> str:
@@ -94,14 +106,19 @@ class ReaderProcesses:
 
 
 async def _converse(process: Process, source: SourceDocument) -> ReadDocument:
-    if process.stdin is None or process.stdout is None:
+    if process.stdin is None:
         raise EOFError
     for frame in source_frames(source):
         process.stdin.writelines(frame.encoded())
         await process.stdin.drain()
     assembly = DocumentAssembly()
-    while True:
-        kind, length = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-        document = assembly.add(Frame(Kind(kind), await process.stdout.readexactly(length)))
-        if document is not None:
-            return document
+    while (document := assembly.add(await _next_frame(process))) is None:
+        pass
+    return document
+
+
+async def _next_frame(process: Process) -> Frame:
+    if process.stdout is None:
+        raise EOFError
+    kind, length = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
+    return Frame(Kind(kind), await process.stdout.readexactly(length))

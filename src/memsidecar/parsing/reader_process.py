@@ -13,11 +13,15 @@ from memsidecar.parsing.reader import read_document
 if TYPE_CHECKING:
     from memsidecar.domain.chunking import WordPieces
 
+DAMAGED = "the file is damaged or not what its type says: open it in its own program and save it again"
+
 
 def serve_documents(word_pieces: WordPieces, limits: ReadingLimits) -> None:
     """Answer requests until the server closes the pipe, as it does by ending in whatever way."""
     limit_process(limits)
     source, answers = sys.stdin.buffer, sys.stdout.buffer
+    _write(answers, Frame(Kind.READY))
+    answers.flush()
     while (known := _read(source)) is not None and (raw := _read(source)) is not None:
         allow_cpu_seconds(limits)
         try:
@@ -27,6 +31,8 @@ def serve_documents(word_pieces: WordPieces, limits: ReadingLimits) -> None:
             _write(answers, Frame(Kind.UNREADABLE, str(error).encode()))
         except (MemoryError, RecursionError):
             _write(answers, Frame(Kind.UNREADABLE, too_much_memory(limits).encode()))
+        except Exception as error:  # noqa: BLE001 - whatever a library makes of a hostile file concerns that file alone
+            _write(answers, Frame(Kind.UNREADABLE, f"{DAMAGED} ({type(error).__name__})".encode()))
         del known, raw
         answers.flush()
 
