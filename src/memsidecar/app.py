@@ -22,6 +22,7 @@ from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
@@ -85,7 +86,7 @@ async def open_databases(config: Config) -> AsyncIterator[Databases]:
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
         urls = postgres.urls
-        await migrate(urls.owner_url, app_login=urls.app_role, eraser_login=urls.eraser_role)
+        await migrate(urls.owner_url, app_login=APP, eraser_login=ERASER)
         yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
 
 
@@ -112,8 +113,12 @@ async def open_control_plane(config: Config) -> AsyncIterator[tuple[TenantDirect
 
 
 @asynccontextmanager
-async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
+async def run_sidecar(config: Config, embedder: Embedder | None = None) -> AsyncIterator[RunningSidecar]:
     """Start everything, serve, and stop everything on leaving, gracefully.
+
+    Args:
+        config: Settings.
+        embedder: One that is loaded already and stays loaded; by default the installed model is loaded.
 
     Raises:
         SetupError: Something is not as it must be; the error says what and what to do.
@@ -121,8 +126,10 @@ async def run_sidecar(config: Config) -> AsyncIterator[RunningSidecar]:
         DatabaseUnavailable: The database does not answer.
     """
     async with AsyncExitStack() as stack:
-        embedder = await asyncio.to_thread(open_embedder, config)
-        stack.callback(embedder.close)
+        if embedder is None:
+            own_embedder = await asyncio.to_thread(open_embedder, config)
+            stack.push_async_callback(own_embedder.close)
+            embedder = own_embedder
         databases = await stack.enter_async_context(open_databases(config))
         database = await Database.connect(
             databases.app_url,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded
+from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded, DomainError
 from memsidecar.postgres.errors import domain_error
 from memsidecar.postgres.vectors import register_vector_codec
 
@@ -82,6 +82,16 @@ class Database:
         except TimeoutError:
             self._pool.terminate()
 
+    async def answers(self) -> bool:
+        """Tell whether the database runs statements; never raises what only means that it does not."""
+        try:
+            async with self.control() as connection:
+                return await connection.fetchval("SELECT 1") == 1
+        except DatabaseBusy:
+            return True  # every connection is at work, which is an answer
+        except DomainError:
+            return False
+
     @asynccontextmanager
     async def tenant(self, tenant_id: UUID, *, deadline: float | None = None) -> AsyncIterator[Connection]:
         """Run a transaction that sees and writes the rows of one tenant, committed on leaving without an error.
@@ -113,8 +123,9 @@ class Database:
     async def _transaction(self, setting: str, deadline: float | None) -> AsyncIterator[Connection]:
         try:
             async with self._connection(deadline) as connection:
-                await connection.execute(f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}")
+                begin = f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
                 try:
+                    await connection.execute(begin)
                     yield connection
                 except BaseException:
                     if not connection.is_closed():

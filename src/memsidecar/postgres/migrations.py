@@ -82,12 +82,16 @@ def run_scripts(revision: str, direction: str) -> None:
         adapter.run_async(lambda _driver, statements=statements: driver.execute(statements))  # type: ignore[union-attr]
 
 
-async def migrate(url: str, *, revision: str = "head") -> SchemaState:
+async def migrate(
+    url: str, *, revision: str = "head", app_login: str | None = None, eraser_login: str | None = None
+) -> SchemaState:
     """Bring the database to ``revision`` and say where it stood before.
 
     Args:
         url: Connection URL of the owner role.
         revision: ``head``, or an earlier one to downgrade to; ``base`` removes everything.
+        app_login: Login role to make a member of ``memsidecar_app``.
+        eraser_login: Login role to make a member of ``memsidecar_eraser``.
 
     Raises:
         SetupError: Postgres or pgvector is too old or too new, or the role may not do it.
@@ -102,6 +106,9 @@ async def migrate(url: str, *, revision: str = "head") -> SchemaState:
             before = SchemaState(await _current_revision(connection), head_revision())
             await connection.rollback()
             await connection.run_sync(_run_alembic, revision, before)
+            for group, login in (("memsidecar_app", app_login), ("memsidecar_eraser", eraser_login)):
+                if login is not None:
+                    await connection.execute(text(f"GRANT {group} TO {_quoted(connection, login)}"))
             await connection.commit()
             return before
     except Exception as error:
@@ -115,6 +122,10 @@ async def schema_state(connection: asyncpg.Connection) -> SchemaState:
     known = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
     current = await connection.fetchval("SELECT version_num FROM alembic_version") if known else None
     return SchemaState(current, head_revision())
+
+
+def _quoted(connection: AsyncConnection, role: str) -> str:
+    return connection.dialect.identifier_preparer.quote_identifier(role)
 
 
 async def _current_revision(connection: AsyncConnection) -> str | None:

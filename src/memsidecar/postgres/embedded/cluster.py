@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from memsidecar.postgres.embedded.installation import Installation
     from memsidecar.postgres.embedded.urls import DatabaseUrls
 
+_QUERIES = load_queries("embedded_cluster")
+
 SETTINGS_FILE = "memsidecar.conf"
 CHARACTER_LOCALES = ("C.UTF-8", "en_US.UTF-8")
 """Full-text search takes from the system's locale what a letter is: in the C locale a dash or a curly quote
@@ -50,7 +52,7 @@ async def make_cluster(
         await _initialise(installation, directory, account, settings, postgres_lock)
     version_file = directory.cluster / "PG_VERSION"
     try:
-        version = version_file.read_text(encoding="ascii").strip()
+        version = version_file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         version = "unknown"
     if version != installation.major:
@@ -80,9 +82,8 @@ async def make_database(urls: DatabaseUrls) -> None:
     Raises:
         SetupError: Postgres refuses, for example because the disk is full.
     """
-    queries = load_queries("embedded_cluster")
     try:
-        await _make_database(urls, queries)
+        await _make_database(urls)
     except (asyncpg.PostgresError, OSError) as error:
         raise SetupError(
             Problem(
@@ -92,19 +93,19 @@ async def make_database(urls: DatabaseUrls) -> None:
         ) from error
 
 
-async def _make_database(urls: DatabaseUrls, queries: Mapping[str, str]) -> None:
+async def _make_database(urls: DatabaseUrls) -> None:
     async with _session(urls.for_role(SUPERUSER, "postgres")) as session:
         # Only the owner may create roles: migrations make the group roles and put the other two into them.
         login_roles = {OWNER: True, APP: False, ERASER: False}
         arguments = (list(login_roles), list(login_roles.values()))
-        for row in await session.fetch(queries["missing_login_roles"], *arguments):
+        for row in await session.fetch(_QUERIES["missing_login_roles"], *arguments):
             await session.execute(row["statement"])
-        for row in await session.fetch(queries["missing_database"], DATABASE, OWNER):
+        for row in await session.fetch(_QUERIES["missing_database"], DATABASE, OWNER):
             await session.execute(row["statement"])
     async with _session(urls.for_role(SUPERUSER)) as session:
-        await session.execute(queries["create_vector_extension"])
-        if await session.fetchval(queries["vector_extension_outdated"]):
-            await session.execute(queries["update_vector_extension"])
+        await session.execute(_QUERIES["create_vector_extension"])
+        if await session.fetchval(_QUERIES["vector_extension_outdated"]):
+            await session.execute(_QUERIES["update_vector_extension"])
 
 
 async def _initialise(

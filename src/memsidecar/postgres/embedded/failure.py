@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import Problem
@@ -11,13 +12,22 @@ from memsidecar.domain.errors import Problem
 if TYPE_CHECKING:
     from pathlib import Path
 
-TELLING_LEVELS = ("PANIC:", "FATAL:", "error:", "could not")
-TAIL_LINES = 5
-TAIL_CHARACTERS = 600
+_MESSAGE = re.compile(r"(?:PANIC|FATAL|ERROR|LOG|error):\s+(.+)")
+ROUTINE = (
+    "starting PostgreSQL",
+    "listening on",
+    "database system ",
+    "shutting down",
+    "automatic recovery",
+    "redo ",
+)
+"""How messages begin that every start and end brings."""
+TOLD_MESSAGES = 4
+TOLD_CHARACTERS = 600
 
 
 def startup_problem(program: str, output: str, directory: Path, log: Path | None = None) -> Problem:
-    """Explain the exit of ``program`` from what it printed, in English because it ran in the C locale.
+    """Explain why ``program`` ended from what it printed, in English because it ran in the C locale.
 
     Args:
         program: ``postgres`` or ``initdb``.
@@ -25,25 +35,25 @@ def startup_problem(program: str, output: str, directory: Path, log: Path | None
         directory: the data directory.
         log: the file in which ``output`` can be read in full.
     """
-    where = f" The whole log is {log}." if log else ""
-    return Problem(
-        f"{program} could not start in {directory}: {_summary(output)}", _remedy(output, directory) + where
-    )
+    told = _told(output)
+    # The hint of a write that was cut short; the message itself does not say why.
+    full = "Check free disk space" in output
+    remedy = f"Free some space on the disk of {directory}." if full else _remedy(told, directory)
+    where = f" Its whole log is {log}." if log else ""
+    return Problem(f"{program} failed in {directory}: {told}.", remedy + where)
 
 
-def _summary(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if any(level in line for level in TELLING_LEVELS)]
-    chosen = (telling or lines)[-TAIL_LINES:]
-    return " | ".join(chosen)[-TAIL_CHARACTERS:] or "it printed nothing."
+def _told(output: str) -> str:
+    messages = [message for message in _MESSAGE.findall(output) if not message.startswith(ROUTINE)]
+    told = messages[:TOLD_MESSAGES] or output.split("\n")[-TOLD_MESSAGES:]
+    return "; ".join(told)[:TOLD_CHARACTERS].strip() or "it printed nothing"
 
 
-def _remedy(output: str, directory: Path) -> str:
-    memory = "shared memory" in output or "semaphores" in output
-    if memory and "already exists" not in output and "still in use" not in output:
+def _remedy(told: str, directory: Path) -> str:
+    if "already exists" in told or "still in use" in told:
+        return f"Stop the other Postgres that uses {directory}, or choose another data directory."
+    if "shared memory" in told or "semaphores" in told or os.strerror(errno.ENOMEM) in told:
         return "Give this process more memory (the container's limit, or kernel.shmmax and kernel.shmall)."
-    if "still in use" in output or "lock file" in output:
-        return f"Another Postgres uses {directory}: stop it, or choose another data directory."
     remedies = {
         errno.ENOSPC: f"Free some space on the disk of {directory}.",
         errno.EDQUOT: f"Raise the disk quota, or free some space on the disk of {directory}.",
@@ -53,6 +63,6 @@ def _remedy(output: str, directory: Path) -> str:
         errno.EIO: f"Check the disk of {directory}: it answers with input/output errors.",
     }
     return next(
-        (remedy for number, remedy in remedies.items() if os.strerror(number) in output),
+        (remedy for number, remedy in remedies.items() if os.strerror(number) in told),
         "Put right what it names, or choose another data directory.",
     )

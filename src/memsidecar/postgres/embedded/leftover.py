@@ -1,4 +1,4 @@
-"""What an earlier run left in a data directory: a Postgres that still runs, or the file of one that does not."""
+"""What an earlier run left in a data directory: a running Postgres, or only the file that names one."""
 
 from __future__ import annotations
 

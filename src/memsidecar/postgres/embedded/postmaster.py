@@ -135,7 +135,7 @@ class Postmaster:
                 return
         raise SetupError(
             Problem(
-                f"Postgres in {self._directory.path} accepts no connections after {READY_SECONDS:.0f} seconds.",
+                f"Postgres in {self._directory.path} accepts no connection after {READY_SECONDS:.0f} s.",
                 f"Its log, {self._directory.log}, tells what it does; if that is recovery, start again.",
             )
         )

@@ -42,9 +42,10 @@ SELECT
         ORDER BY 1
     ) AS unprotected_tables,
     ARRAY(
-        SELECT c.relname::text FROM pg_class AS c
-        WHERE c.relispartition AND c.relacl IS NOT NULL AND c.relnamespace = current_schema()::regnamespace
-            AND (c.relacl)::text <> format('{%I=arwdDxtm/%I}', c.relowner::regrole, c.relowner::regrole)
+        SELECT DISTINCT c.relname::text
+        FROM pg_class AS c, aclexplode(c.relacl) AS privilege
+        WHERE c.relispartition AND c.relnamespace = current_schema()::regnamespace
+            AND privilege.grantee <> c.relowner
         ORDER BY 1
     ) AS granted_partitions
 FROM me;
