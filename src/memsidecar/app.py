@@ -11,17 +11,28 @@ from typing import TYPE_CHECKING
 from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
+from memsidecar.document_reader_process import reader_command
 from memsidecar.domain.conversation_memory import ConversationMemory
+from memsidecar.domain.documents import Documents
 from memsidecar.domain.errors import DomainError
+from memsidecar.domain.hybrid_search import HybridSearch
+from memsidecar.domain.ingestion import Ingestion
+from memsidecar.domain.ingestion_worker import IngestionWorker
 from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed
+from memsidecar.parsing.limits import ReadingLimits
+from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
+from memsidecar.postgres.document_store import PostgresDocumentStore
 from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
+from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
+from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
 from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
@@ -31,8 +42,8 @@ from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
 from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
+from memsidecar.rpc.document_service import DocumentService
 from memsidecar.rpc.server import GrpcServer
-from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
 from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
 
 if TYPE_CHECKING:

@@ -12,7 +12,15 @@ from memsidecar.parsing.reader_process import serve_documents
 
 def reader_command(tokenizer: Path, limits: ReadingLimits) -> list[str]:
     """Give the command line that starts a reader process."""
-    return [sys.executable, "-P", "-m", __spec__.name, str(tokenizer), str(limits.memory_bytes), str(limits.cpu_seconds)]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        __spec__.name,
+        str(tokenizer),
+        str(limits.memory_bytes),
+        str(limits.cpu_seconds),
+    ]
 
 
 def main() -> None:

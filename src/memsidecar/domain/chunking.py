@@ -71,7 +71,9 @@ def embedded_text(context: str, passage: str) -> str:
     return f"{context}\n{passage}" if context else passage
 
 
-def cut_passages(content: str, title: str, blocks: Sequence[Block], word_pieces: WordPieces) -> Iterator[Passage]:
+def cut_passages(
+    content: str, title: str, blocks: Sequence[Block], word_pieces: WordPieces
+) -> Iterator[Passage]:
     """Cut a text into passages of at most 254 word pieces, context included.
 
     Every character of every block that is not blank is in some passage. Passages end where blocks end if they can,
@@ -178,7 +180,9 @@ def _sentences(content: str, block: Block, word_pieces: WordPieces) -> list[_Sen
     """Split a block at sentence or line ends into parts of at most 2,000 characters, and count their word pieces."""
     spans = [
         span
-        for start, end in _split(content, block.start, block.end, _LINE_END if block.by_line else _SENTENCE_END)
+        for start, end in _split(
+            content, block.start, block.end, _LINE_END if block.by_line else _SENTENCE_END
+        )
         for span in _shortened(content, start, end, keep_indentation=block.by_line)
     ]
     sentences: list[_Sentence] = []

@@ -99,7 +99,9 @@ class DocumentStore(Protocol):
         """Read a document."""
         ...
 
-    async def chunks(self, tenant_id: UUID, document_id: UUID, *, deadline: float | None) -> list[DocumentChunk]:
+    async def chunks(
+        self, tenant_id: UUID, document_id: UUID, *, deadline: float | None
+    ) -> list[DocumentChunk]:
         """Read the chunks of a document in order."""
         ...
 

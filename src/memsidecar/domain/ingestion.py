@@ -112,7 +112,9 @@ class IngestionJob:
 class IngestionJobStore(Protocol):
     """Where jobs are kept. Every method acts on one tenant and raises the storage errors of ``domain.errors``."""
 
-    async def find_by_request(self, tenant_id: UUID, request_id: str, *, deadline: float | None) -> IngestionJob | None:
+    async def find_by_request(
+        self, tenant_id: UUID, request_id: str, *, deadline: float | None
+    ) -> IngestionJob | None:
         """Read the job that a request id made."""
         ...
 
@@ -185,7 +187,9 @@ class Ingestion:
         submitted: Called after a job was stored, so that a worker in this process need not wait to notice.
     """
 
-    def __init__(self, store: IngestionJobStore, model: ModelIdentity, *, submitted: Callable[[], None]) -> None:
+    def __init__(
+        self, store: IngestionJobStore, model: ModelIdentity, *, submitted: Callable[[], None]
+    ) -> None:
         self._store = store
         self._model = model
         self._submitted = submitted

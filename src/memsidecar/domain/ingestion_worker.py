@@ -174,7 +174,9 @@ class IngestionWorker:
 
     def start(self) -> None:
         """Begin to work, in tasks of the running event loop."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"ingestion {n}") for n in range(self._jobs_at_once)]
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"ingestion {n}") for n in range(self._jobs_at_once)
+        ]
 
     async def stop(self) -> None:
         """Leave what is under way to other workers, at once."""
@@ -248,7 +250,9 @@ class IngestionWorker:
         try:
             while loop.time() < until:
                 limit = 2 * self._documents_at_once
-                waiting = [a for a in await self._store.assignments(job, limit=limit) if a.position not in under_way]
+                waiting = [
+                    a for a in await self._store.assignments(job, limit=limit) if a.position not in under_way
+                ]
                 if not waiting and not under_way:
                     return
                 for assignment in waiting[: self._documents_at_once - len(under_way)]:
@@ -275,7 +279,9 @@ class IngestionWorker:
                 return
             if started.attempt > ATTEMPTS:
                 await self._store.fail(
-                    job, assignment.position, f"the server was stopped {ATTEMPTS} times while reading it: leave it out"
+                    job,
+                    assignment.position,
+                    f"the server was stopped {ATTEMPTS} times while reading it: leave it out",
                 )
                 return
             try:

@@ -11,7 +11,9 @@ from memsidecar.domain.documents import DocumentType
 _PDF_MARK = b"%PDF-"
 _PDF_MARK_WITHIN = 1024
 """Readers accept bytes before the mark up to here (ISO 32000-1, annex H, note 13)."""
-_HTML_START = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML_START = re.compile(
+    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _EXTENSIONS = {
     DocumentType.MARKDOWN: {"md", "markdown", "mdown", "mkd", "mdx"},
     DocumentType.HTML: {"html", "htm", "xhtml"},
@@ -58,12 +60,18 @@ def document_type(
     head = raw[:_PDF_MARK_WITHIN]
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
-            raise UnreadableDocument(f"it is {name}, which is not taken in: send text, Markdown, HTML, PDF or code")
+            raise UnreadableDocument(
+                f"it is {name}, which is not taken in: send text, Markdown, HTML, PDF or code"
+            )
     looks_like_pdf = _PDF_MARK in head
     if declared is DocumentType.PDF and not looks_like_pdf:
-        raise UnreadableDocument("it is not a PDF: it does not begin with %PDF-; leave the document type out to guess")
+        raise UnreadableDocument(
+            "it is not a PDF: it does not begin with %PDF-; leave the document type out to guess"
+        )
     if declared not in {None, DocumentType.PDF} and head.startswith(_PDF_MARK):
-        raise UnreadableDocument("it is a PDF but is said to be something else: leave the document type out to guess")
+        raise UnreadableDocument(
+            "it is a PDF but is said to be something else: leave the document type out to guess"
+        )
     if declared is not None:
         return declared
     if looks_like_pdf:

@@ -72,14 +72,16 @@ def source_from(known: bytes, raw: bytes) -> SourceDocument:
     """Rebuild the request."""
     values = json.loads(known)
     kind = values["document_type"]
-    return SourceDocument(
-        values["document_key"], raw, DocumentType(kind) if kind else None, values["title"]
-    )
+    return SourceDocument(values["document_key"], raw, DocumentType(kind) if kind else None, values["title"])
 
 
 def document_frames(document: ReadDocument) -> Iterator[Frame]:
     """Give the answer for a document that was read."""
-    about = {"document_type": document.document_type.value, "title": document.title, "titled": document.titled}
+    about = {
+        "document_type": document.document_type.value,
+        "title": document.title,
+        "titled": document.titled,
+    }
     yield Frame(Kind.DOCUMENT, json.dumps(about).encode())
     yield Frame(Kind.CONTENT, document.content.encode())
     for first in range(0, len(document.passages), _PASSAGES_PER_FRAME):

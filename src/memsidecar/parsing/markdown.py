@@ -5,6 +5,7 @@ The content stays as it was sent, markup included: it is what people read and wh
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|$)")
-_FRONT_MATTER = re.compile(r"\A---[^\S\r\n]*(?:\r\n|\n|\r).*?^(?:---|\.\.\.)[^\S\r\n]*$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = re.compile(
+    r"\A---[^\S\r\n]*(?:\r\n|\n|\r).*?^(?:---|\.\.\.)[^\S\r\n]*$", re.DOTALL | re.MULTILINE
+)
 _FRONT_MATTER_TITLE = re.compile(r"^title:[^\S\r\n]*[\"']?([^\r\n]*?)[\"']?[^\S\r\n]*$", re.MULTILINE)
 _BY_LINE = frozenset({"fence", "code_block", "table_open", "html_block"})
 
@@ -49,7 +52,7 @@ def markdown_blocks(content: str) -> tuple[str, list[Block]]:
         blocks.append(Block(0, front_matter.end(), by_line=True))
         skipped = next(line for line, start in enumerate(starts) if start >= front_matter.end())
     # The parser knows only one kind of line end; line numbers lead back to the content as it is.
-    lines = [content[start:end].rstrip("\r\n") for start, end in zip(starts, starts[1:], strict=False)]
+    lines = [content[start:end].rstrip("\r\n") for start, end in itertools.pairwise(starts)]
     parts = _parts(MarkdownIt("commonmark").enable("table").parse("\n".join(lines[skipped:])), skipped)
     headings: list[tuple[int, str]] = []
     for part in _with_gaps(parts, skipped, len(lines)):
@@ -58,7 +61,12 @@ def markdown_blocks(content: str) -> tuple[str, list[Block]]:
             headings.append((part.heading_level, part.heading))
             title = title or part.heading
         blocks.append(
-            Block(starts[part.first], starts[part.last], tuple(text for _, text in headings), by_line=part.by_line)
+            Block(
+                starts[part.first],
+                starts[part.last],
+                tuple(text for _, text in headings),
+                by_line=part.by_line,
+            )
         )
     return title, blocks
 

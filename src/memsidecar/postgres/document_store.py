@@ -35,7 +35,9 @@ class PostgresDocumentStore:
             row = await connection.fetchrow(_QUERIES["get_document"], tenant_id, document_id, include_content)
         return None if row is None else document_from_row(row)
 
-    async def chunks(self, tenant_id: UUID, document_id: UUID, *, deadline: float | None) -> list[DocumentChunk]:
+    async def chunks(
+        self, tenant_id: UUID, document_id: UUID, *, deadline: float | None
+    ) -> list[DocumentChunk]:
         """Read the chunks of a document; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(_QUERIES["document_chunks"], tenant_id, document_id)
@@ -53,7 +55,11 @@ class PostgresDocumentStore:
         """Read documents; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(
-                _QUERIES["list_documents"], tenant_id, *scope_parameters(scope), *(after or (None, None)), limit + 1
+                _QUERIES["list_documents"],
+                tenant_id,
+                *scope_parameters(scope),
+                *(after or (None, None)),
+                limit + 1,
             )
         documents = tuple(document_from_row(row) for row in rows[:limit])
         if len(rows) <= limit:
@@ -63,7 +69,9 @@ class PostgresDocumentStore:
     async def delete(self, tenant_id: UUID, document_id: UUID, *, deadline: float | None) -> int | None:
         """Delete a document; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
-            deleted: int | None = await connection.fetchval(_QUERIES["delete_document"], tenant_id, document_id)
+            deleted: int | None = await connection.fetchval(
+                _QUERIES["delete_document"], tenant_id, document_id
+            )
         return deleted
 
 

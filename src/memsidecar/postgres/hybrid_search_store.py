@@ -98,4 +98,6 @@ async def _with_neighbours(
     context: dict[int, list[DocumentChunk]] = {}
     for row in rows:
         context.setdefault(row["position"], []).append(chunk_from_row(row))
-    return [replace(hit, context=tuple(context.get(position, ()))) for position, hit in enumerate(hits, start=1)]
+    return [
+        replace(hit, context=tuple(context.get(position, ()))) for position, hit in enumerate(hits, start=1)
+    ]

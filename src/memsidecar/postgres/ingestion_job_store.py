@@ -29,7 +29,9 @@ class PostgresIngestionJobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def find_by_request(self, tenant_id: UUID, request_id: str, *, deadline: float | None) -> IngestionJob | None:
+    async def find_by_request(
+        self, tenant_id: UUID, request_id: str, *, deadline: float | None
+    ) -> IngestionJob | None:
         """Read the job that a request id made; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             return await _by_request(connection, tenant_id, request_id)

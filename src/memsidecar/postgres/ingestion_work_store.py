@@ -165,7 +165,10 @@ async def _finish(
     Raises:
         LeaseLost: It was counted before.
     """
-    if await connection.fetchval(_QUERIES["lock_queued_document"], job.tenant_id, job.job_id, position) is None:
+    if (
+        await connection.fetchval(_QUERIES["lock_queued_document"], job.tenant_id, job.job_id, position)
+        is None
+    ):
         raise LeaseLost
     await connection.execute(
         _QUERIES["finish_document"], job.tenant_id, job.job_id, position, status, document_id, error

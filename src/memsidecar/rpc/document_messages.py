@@ -20,7 +20,8 @@ from memsidecar.domain.limits import (
     MAX_TOP_K,
 )
 from memsidecar.rpc.messages import model_message, struct, time_range, timestamp
-from memsidecar.v1 import common_pb2, documents_pb2 as pb
+from memsidecar.v1 import common_pb2
+from memsidecar.v1 import documents_pb2 as pb
 
 if TYPE_CHECKING:
     from memsidecar.domain.documents import Document, DocumentChunk
@@ -46,7 +47,9 @@ _STATUSES = {
 _STATUS_VALUES = {status: value for value, status in _STATUSES.items()}
 
 
-def read_new_document(violations: Violations, field: str, message: pb.NewDocument, raw: bytes, most: int) -> NewDocument:
+def read_new_document(
+    violations: Violations, field: str, message: pb.NewDocument, raw: bytes, most: int
+) -> NewDocument:
     """Check a document to take in.
 
     Args:
@@ -149,7 +152,9 @@ def job_message(job: IngestionJob) -> pb.IngestionJob:
         failed_documents=job.failed,
         progress_percent=job.progress_percent,
         errors=[
-            pb.IngestionError(document=failure.document, error=failure.error, timestamp=timestamp(failure.timestamp))
+            pb.IngestionError(
+                document=failure.document, error=failure.error, timestamp=timestamp(failure.timestamp)
+            )
             for failure in job.errors
         ],
         created_at=timestamp(job.created_at),

@@ -43,7 +43,11 @@ class DocumentService(DocumentServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
-        self, authentication: Authentication, documents: Documents, ingestion: Ingestion, hybrid_search: HybridSearch
+        self,
+        authentication: Authentication,
+        documents: Documents,
+        ingestion: Ingestion,
+        hybrid_search: HybridSearch,
     ) -> None:
         self._authentication = authentication
         self._documents = documents

@@ -12,12 +12,12 @@ from memsidecar.domain.limits import (
 )
 from memsidecar.rpc.document_messages import read_new_document, too_large
 from memsidecar.rpc.validation import Violations
-from memsidecar.v1 import documents_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from memsidecar.domain.ingestion import NewDocument
+    from memsidecar.v1 import documents_pb2 as pb
 
 
 class DocumentStream:
@@ -92,7 +92,9 @@ class DocumentStream:
         document = read_new_document(violations, field, message, raw, MAX_DOCUMENT_BYTES)
         identity = (document.user_id, document.document_key)
         if identity in self._keys:
-            violations.add(f"{field}.document_key", "came before in this stream: send it once, or in another job")
+            violations.add(
+                f"{field}.document_key", "came before in this stream: send it once, or in another job"
+            )
         self._keys.add(identity)
         self._bytes += len(raw)
         if len(self._keys) > MAX_JOB_DOCUMENTS:
