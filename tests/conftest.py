@@ -1,4 +1,4 @@
-"""What every test stands on: one throwaway Postgres, a migrated template cloned per test, the real model, real servers."""
+"""What every test stands on: one throwaway Postgres with a clone per test, the real model, real servers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import grpc
 import pytest
+
 from memsidecar.app import run_sidecar
 from memsidecar.config import Config
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller

@@ -104,7 +104,13 @@ class ConversationMemory:
         )
 
     async def list_turns(
-        self, caller: Caller, scope: TurnScope, *, newest_first: bool, limit: int, after: tuple[datetime, UUID] | None
+        self,
+        caller: Caller,
+        scope: TurnScope,
+        *,
+        newest_first: bool,
+        limit: int,
+        after: tuple[datetime, UUID] | None,
     ) -> Page[Turn]:
         """Read visible turns in the order they were said.
 

@@ -42,7 +42,9 @@ class InvalidInput(DomainError):
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         self.violations = tuple(violations)
-        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in self.violations))
+        super().__init__(
+            "; ".join(f"{violation.field}: {violation.description}" for violation in self.violations)
+        )
 
 
 class NotFound(DomainError):

@@ -55,9 +55,7 @@ class PostgresConversationStore:
             missing = [index for index in range(len(turns)) if index not in answers]
             if missing:
                 answers |= await _find_events(connection, tenant_id, turns, missing)
-        return [
-            _outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)
-        ]
+        return [_outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)]
 
     async def list_turns(
         self,

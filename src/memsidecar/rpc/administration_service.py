@@ -54,7 +54,11 @@ class AdministrationService(AdministrationServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
-        self, authentication: Authentication, tenants: TenantDirectory, tokens: TokenRegistry, info: ServerInfo
+        self,
+        authentication: Authentication,
+        tenants: TenantDirectory,
+        tokens: TokenRegistry,
+        info: ServerInfo,
     ) -> None:
         self._authentication = authentication
         self._tenants = tenants
@@ -123,7 +127,9 @@ class AdministrationService(AdministrationServiceServicer):
         tenant_id = violations.uuid("tenant.tenant_id", request.tenant.tenant_id)
         changes = read_tenant_changes(violations, request, LANGUAGES)
         violations.raise_if_any()
-        return pb.UpdateTenantResponse(tenant=tenant_message(await self._tenants.update(caller, tenant_id, changes)))
+        return pb.UpdateTenantResponse(
+            tenant=tenant_message(await self._tenants.update(caller, tenant_id, changes))
+        )
 
     async def CreateToken(
         self, request: pb.CreateTokenRequest, context: grpc.aio.ServicerContext

@@ -69,7 +69,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         violations.count("turns", len(request.turns), least=1, most=MAX_BATCH_TURNS)
         size = sum(len(turn.content.encode()) for turn in request.turns)
         if size > MAX_BATCH_CONTENT_BYTES:
-            violations.add("turns", f"hold {size:,} bytes of content: send at most {MAX_BATCH_CONTENT_BYTES:,}")
+            violations.add(
+                "turns", f"hold {size:,} bytes of content: send at most {MAX_BATCH_CONTENT_BYTES:,}"
+            )
         turns = [
             read_new_turn(violations, f"turns[{index}]", turn)
             for index, turn in enumerate(request.turns[:MAX_BATCH_TURNS])
@@ -116,7 +118,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
             next_page_token=encode_page_token(page.next_position, request_key=request_key),
         )
 
-    async def GetTurn(self, request: pb.GetTurnRequest, context: grpc.aio.ServicerContext) -> pb.GetTurnResponse:
+    async def GetTurn(
+        self, request: pb.GetTurnRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetTurnResponse:
         """Read one turn."""
         caller = await self._authentication.caller(context)
         violations = Violations()
@@ -145,7 +149,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         limit = violations.page_size(request.page_size, default=DEFAULT_PAGE_SIZE)
         violations.raise_if_any()
         request_key = f"conversations {scope!r}"
-        after = decode_page_token(request.page_token, request_key=request_key, kinds=(datetime, UUID, str, str))
+        after = decode_page_token(
+            request.page_token, request_key=request_key, kinds=(datetime, UUID, str, str)
+        )
         page = await self._memory.list_conversations(caller, scope, limit=limit, after=after)
         return pb.ListConversationsResponse(
             conversations=[conversation_message(conversation) for conversation in page.items],

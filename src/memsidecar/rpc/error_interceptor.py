@@ -45,7 +45,7 @@ def _answering(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not implement the call")
         try:
             return await behaviour(request, context)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             await _abort(context, error)
 
     return answer
@@ -58,7 +58,7 @@ def _streaming(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any
         try:
             async for message in behaviour(request, context):
                 yield message
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             await _abort(context, error)
 
     return stream

@@ -118,7 +118,9 @@ class Violations:
             return None
         return value
 
-    def time(self, field: str, value: Timestamp | None, *, not_after: datetime | None = None) -> datetime | None:
+    def time(
+        self, field: str, value: Timestamp | None, *, not_after: datetime | None = None
+    ) -> datetime | None:
         """Check an optional time between 1970 and 9999."""
         if value is None:
             return None
@@ -127,7 +129,9 @@ class Violations:
             return None
         moment = _EARLIEST + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
         if not_after is not None and moment > not_after:
-            self.add(field, f"lies in the future: give a time until {not_after.isoformat(timespec='seconds')}")
+            self.add(
+                field, f"lies in the future: give a time until {not_after.isoformat(timespec='seconds')}"
+            )
         return moment
 
     def duration(
@@ -163,7 +167,9 @@ class Violations:
             self.add(field, f"is {len(encoded):,} bytes as JSON: shorten it to at most {most:,}")
         return content
 
-    def choice(self, field: str, value: int, choices: Mapping[int, E], *, default: E | None = None) -> E | None:
+    def choice(
+        self, field: str, value: int, choices: Mapping[int, E], *, default: E | None = None
+    ) -> E | None:
         """Check an enum value; 0 stands for ``default``, and is refused where there is none."""
         if value == 0 and default is not None:
             return default
