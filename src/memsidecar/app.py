@@ -22,7 +22,7 @@ from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.embedding.engine import OnnxEmbedder
-from memsidecar.embedding.model_files import Precision, open_installed
+from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
 from memsidecar.parsing.limits import ReadingLimits
 from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.conversation_store import PostgresConversationStore
@@ -151,16 +151,33 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         stack.push_async_callback(database.close)
         facts = await read_facts(database)
         check_serving(facts)
-        server = await _build_server(config, database, embedder, facts)
+        model_id = await register_model(database, embedder.model)
+        worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
+        server = await _build_server(config, database, embedder, model_id, facts, worker)
+        worker.start()
+        stack.push_async_callback(worker.stop)
         port = await server.start(config.listen)
         stack.push_async_callback(server.stop, config.grace_seconds)
         yield RunningSidecar(_address(config.listen, port), facts, server)
 
 
+def _build_ingestion_worker(
+    config: Config, stack: AsyncExitStack, database: Database, embedder: Embedder, model_id: int
+) -> IngestionWorker:
+    limits = ReadingLimits()
+    readers = ReaderProcesses(reader_command(tokenizer_file(config.model_directory), limits), limits)
+    stack.push_async_callback(readers.close)
+    return IngestionWorker(PostgresIngestionWorkStore(database, model_id=model_id), readers, embedder)
+
+
 async def _build_server(
-    config: Config, database: Database, embedder: Embedder, facts: DatabaseFacts
+    config: Config,
+    database: Database,
+    embedder: Embedder,
+    model_id: int,
+    facts: DatabaseFacts,
+    worker: IngestionWorker,
 ) -> GrpcServer:
-    model_id = await register_model(database, embedder.model)
     tenant_store = PostgresTenantStore(database)
     token_store = PostgresTokenStore(database)
     authentication: Authentication
@@ -176,7 +193,12 @@ async def _build_server(
             embedder.model,
         ),
         user_memory=UserMemoryServiceServicer(),
-        documents=DocumentServiceServicer(),
+        documents=DocumentService(
+            authentication,
+            Documents(PostgresDocumentStore(database)),
+            Ingestion(PostgresIngestionJobStore(database), embedder.model, submitted=worker.notice),
+            HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder),
+        ),
         administration=AdministrationService(
             authentication,
             TenantDirectory(tenant_store),

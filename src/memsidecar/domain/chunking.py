@@ -39,7 +39,10 @@ word of over 100 characters is one unknown word piece to the model, however long
 # that Python calls blank (vertical tab, form feed, separators, next line) and joins what they kept apart.
 _BLANK = r"[^\S\x0b\x0c\x1c-\x1f\x85]"
 _BLANKS = re.compile(rf"{_BLANK}+")
-_SENTENCE_END = re.compile(rf"(?<=[.!?…])[\"'”’)\]]*{_BLANK}+|(?<=[。！？]){_BLANK}*")
+_SENTENCE_END = re.compile(
+    rf"(?<=[.!?\u2026])[\"'\u201d\u2019)\]]*{_BLANK}+|(?<=[\u3002\uff01\uff1f]){_BLANK}*"
+)
+"""After a full stop and closing quotes or brackets; the wide marks of Chinese and Japanese need no blank after them."""
 _LINE_END = re.compile(r"[\r\n]+")
 _TOKENIZED_AT_ONCE = 8_192
 """Characters; bounds memory, and costs nothing as word pieces never reach across a blank."""

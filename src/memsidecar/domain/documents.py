@@ -80,7 +80,7 @@ class DocumentScope:
     document_types: tuple[DocumentType, ...] = ()
     document_ids: tuple[UUID, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    occurred: TimeRange = TimeRange()
+    occurred: TimeRange = field(default_factory=TimeRange)
 
 
 def visible_scope(caller: Caller, scope: DocumentScope) -> DocumentScope:

@@ -74,17 +74,16 @@ def document_type(
         )
     if declared is not None:
         return declared
-    if looks_like_pdf:
-        return DocumentType.PDF
-    extension = extension_of(document_key)
-    if extension in _BY_EXTENSION:
-        guessed = _BY_EXTENSION[extension]
-    elif extension in code_extensions:
-        guessed = DocumentType.CODE
-    elif _HTML_START.match(head):
-        guessed = DocumentType.HTML
-    else:
-        guessed = DocumentType.TEXT
-    if guessed is DocumentType.PDF:
+    guessed = DocumentType.PDF if looks_like_pdf else _guess(document_key, head, code_extensions)
+    if guessed is DocumentType.PDF and not looks_like_pdf:
         raise UnreadableDocument("its name says PDF but it does not begin with %PDF-: send the PDF itself")
     return guessed
+
+
+def _guess(document_key: str, head: bytes, code_extensions: frozenset[str]) -> DocumentType:
+    extension = extension_of(document_key)
+    if extension in _BY_EXTENSION:
+        return _BY_EXTENSION[extension]
+    if extension in code_extensions:
+        return DocumentType.CODE
+    return DocumentType.HTML if _HTML_START.match(head) else DocumentType.TEXT

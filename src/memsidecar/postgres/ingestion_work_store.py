@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from memsidecar.domain.document_reading import SourceDocument
@@ -96,8 +96,10 @@ class PostgresIngestionWorkStore:
             if document_id is not None:
                 await connection.execute(_QUERIES["delete_chunks"], job.tenant_id, document_id)
                 for first in range(0, len(chunks), _ROWS_AT_ONCE):
-                    await self._insert(
-                        connection, job, document_id, document, first, chunks[first : first + _ROWS_AT_ONCE]
+                    some = chunks[first : first + _ROWS_AT_ONCE]
+                    columns = _chunk_columns(document.content, some)
+                    await connection.execute(
+                        _QUERIES["insert_chunks"], job.tenant_id, document_id, self._model_id, first, *columns
                     )
             # The job comes last, as its row is what everybody else who works on it waits for.
             await _hold(connection, job)
@@ -115,30 +117,18 @@ class PostgresIngestionWorkStore:
         async with self._database.control() as connection:
             await connection.execute(_QUERIES["drop_abandoned_jobs"])
 
-    async def _insert(
-        self,
-        connection: Connection,
-        job: HeldJob,
-        document_id: UUID,
-        document: ReadDocument,
-        first: int,
-        chunks: Sequence[FinishedChunk],
-    ) -> None:
-        await connection.execute(
-            _QUERIES["insert_chunks"],
-            job.tenant_id,
-            document_id,
-            self._model_id,
-            first,
-            [new_uuid7() for _ in chunks],
-            [document.content[chunk.start : chunk.end] for chunk in chunks],
-            [chunk.start for chunk in chunks],
-            [chunk.end for chunk in chunks],
-            [json.dumps(chunk.heading_path) for chunk in chunks],
-            [chunk.page for chunk in chunks],
-            [chunk.embedding.token_count for chunk in chunks],
-            [chunk.embedding.vector for chunk in chunks],
-        )
+
+def _chunk_columns(content: str, chunks: Sequence[FinishedChunk]) -> tuple[list[Any], ...]:
+    return (
+        [new_uuid7() for _ in chunks],
+        [content[chunk.start : chunk.end] for chunk in chunks],
+        [chunk.start for chunk in chunks],
+        [chunk.end for chunk in chunks],
+        [json.dumps(chunk.heading_path) for chunk in chunks],
+        [chunk.page for chunk in chunks],
+        [chunk.embedding.token_count for chunk in chunks],
+        [chunk.embedding.vector for chunk in chunks],
+    )
 
 
 async def _hold(connection: Connection, job: HeldJob) -> None:

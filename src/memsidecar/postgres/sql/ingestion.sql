@@ -42,7 +42,7 @@ DELETE FROM ingestion_jobs WHERE tenant_id = $1 AND id = $2 AND receiving;
 
 -- name: lock_request
 -- Lets calls with the same request id go one after the other until the transaction ends. $1 tenant, $2 request id.
-SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2, 0));
+SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text || ' ' || $2::text, 0));
 
 -- name: find_job_by_request
 -- Finds the job that a request id made. $1 tenant, $2 request id.
