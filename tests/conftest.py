@@ -8,7 +8,6 @@ import os
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -32,6 +31,7 @@ from memsidecar.postgres.tenant_store import PostgresTenantStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
     from uuid import UUID
 
     from memsidecar.app import RunningSidecar

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
-from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.document_reader_process import reader_command
+from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
 from memsidecar.domain.errors import DomainError
@@ -29,11 +29,11 @@ from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.document_store import PostgresDocumentStore
-from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
+from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
 from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
 from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
-from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
@@ -86,14 +86,22 @@ def embedded_directory(config: Config) -> Path:
 
 
 @asynccontextmanager
-async def open_databases(config: Config) -> AsyncIterator[Databases]:
+async def open_databases(config: Config, *, join: bool = False) -> AsyncIterator[Databases]:
     """Give the database URLs; starts and migrates the embedded Postgres where no database is configured.
+
+    Args:
+        config: The configuration.
+        join: Use the embedded Postgres that a running sidecar has, if there is one. A process that serves
+            must not: that Postgres ends with the other one.
 
     Raises:
         SetupError: The embedded Postgres cannot run.
     """
     if config.database_url is not None:
         yield Databases(config.database_url, config.owner_database_url, config.eraser_database_url)
+        return
+    if join and (running := running_urls(embedded_directory(config))) is not None:
+        yield Databases(running.app_url, running.owner_url, running.eraser_url)
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
         urls = postgres.urls
@@ -115,7 +123,7 @@ def open_embedder(config: Config) -> OnnxEmbedder:
 @asynccontextmanager
 async def open_control_plane(config: Config) -> AsyncIterator[tuple[TenantDirectory, TokenRegistry]]:
     """Open tenants and tokens for the command line."""
-    async with open_databases(config) as databases:
+    async with open_databases(config, join=True) as databases:
         database = await Database.connect(databases.app_url, max_connections=2)
         try:
             yield TenantDirectory(PostgresTenantStore(database)), TokenRegistry(PostgresTokenStore(database))

@@ -11,11 +11,14 @@ import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded, DomainError
 from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.vectors import register_vector_codec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
+
+    from memsidecar.postgres.locks import AdvisoryLock
 
 Connection = asyncpg.pool.PoolConnectionProxy
 
@@ -93,21 +96,25 @@ class Database:
             return False
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: UUID, *, deadline: float | None = None) -> AsyncIterator[Connection]:
+    async def tenant(
+        self, tenant_id: UUID, *, deadline: float | None = None, locks: Iterable[AdvisoryLock] = ()
+    ) -> AsyncIterator[Connection]:
         """Run a transaction that sees and writes the rows of one tenant, committed on leaving without an error.
 
-        Costs two round trips beside the statements inside: BEGIN with the settings, and COMMIT.
+        Costs two round trips beside the statements inside: BEGIN with the settings and locks, and COMMIT.
 
         Args:
             tenant_id: Whose rows.
             deadline: Event loop time at which the caller stops waiting; becomes the statement timeout.
+            locks: Taken before the first statement, which therefore sees what earlier holders committed.
 
         Raises:
             DatabaseBusy: No connection came free in time.
             DatabaseUnavailable: The database is not there or went away.
             DeadlineExceeded: The deadline passed.
         """
-        async with self._transaction(f"SET LOCAL app.current_tenant = '{tenant_id}'", deadline) as connection:
+        setting = f"SET LOCAL app.current_tenant = '{tenant_id}';{lock_statements(locks)}"
+        async with self._transaction(setting, deadline) as connection:
             yield connection
 
     @asynccontextmanager
