@@ -161,7 +161,9 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         check_serving(facts)
         model_id = await register_model(database, embedder.model)
         worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
-        server = await _build_server(config, database, embedder, model_id, facts, worker)
+        server = await _build_server(
+            config, database, embedder, model_id=model_id, facts=facts, worker=worker
+        )
         worker.start()
         stack.push_async_callback(worker.stop)
         port = await server.start(config.listen)
@@ -182,6 +184,7 @@ async def _build_server(
     config: Config,
     database: Database,
     embedder: Embedder,
+    *,
     model_id: int,
     facts: DatabaseFacts,
     worker: IngestionWorker,

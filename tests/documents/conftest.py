@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def documents(channel: grpc.aio.Channel) -> DocumentServiceStub:
+def documents(channel: grpc.aio.Channel) -> Any:
     """The service, served for real."""
     return DocumentServiceStub(channel)
 
 
-async def ended(documents: DocumentServiceStub, job_id: str) -> pb.IngestionJob:
+async def ended(documents: Any, job_id: str) -> pb.IngestionJob:
     """Follow a job to its end."""
     job = pb.IngestionJob()
     async for message in documents.WatchIngestionJob(pb.WatchIngestionJobRequest(job_id=job_id)):
@@ -43,7 +43,7 @@ async def stream(*new: pb.NewDocument) -> AsyncIterator[pb.IngestDocumentsReques
 
 
 @pytest.fixture
-def ingest(documents: DocumentServiceStub) -> Ingest:
+def ingest(documents: Any) -> Ingest:
     """Take one document in and wait: ``await ingest("a.md", b"...", is_global=True)``."""
 
     async def take_in(document_key: str, content: bytes, **fields: Any) -> pb.IngestionJob:

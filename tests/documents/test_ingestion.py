@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -12,7 +12,8 @@ from memsidecar.v1 import documents_pb2 as pb
 from tests.documents.conftest import ended, stream
 
 if TYPE_CHECKING:
-    from memsidecar.v1.documents_pb2_grpc import DocumentServiceStub
+    from collections.abc import AsyncIterator
+
     from tests.documents.conftest import Ingest
 
 HANDBOOK = b"""# Travel
@@ -29,13 +30,13 @@ Choose one of the listed hotels, or ask first.
 """
 
 
-async def read(documents: DocumentServiceStub, document_id: str) -> pb.GetDocumentResponse:
-    return await documents.GetDocument(
-        pb.GetDocumentRequest(document_id=document_id, include_content=True, include_chunks=True)
-    )
+async def read(documents: Any, document_id: str) -> pb.GetDocumentResponse:
+    request = pb.GetDocumentRequest(document_id=document_id, include_content=True, include_chunks=True)
+    response: pb.GetDocumentResponse = await documents.GetDocument(request)
+    return response
 
 
-async def test_a_document_is_kept_whole_and_as_chunks(documents: DocumentServiceStub, ingest: Ingest) -> None:
+async def test_a_document_is_kept_whole_and_as_chunks(documents: Any, ingest: Ingest) -> None:
     job = await ingest("travel.md", HANDBOOK, user_id="U1", metadata={"team": "sales"})
 
     assert job.status == pb.INGESTION_STATUS_COMPLETED
@@ -52,7 +53,7 @@ async def test_a_document_is_kept_whole_and_as_chunks(documents: DocumentService
         assert MessageToDict(chunk.metadata) == {"team": "sales"}
 
 
-async def test_the_same_content_again_costs_nothing(documents: DocumentServiceStub, ingest: Ingest) -> None:
+async def test_the_same_content_again_costs_nothing(documents: Any, ingest: Ingest) -> None:
     first = await ingest("travel.md", HANDBOOK, user_id="U1")
     before = await read(documents, first.document_ids[0])
     again = await documents.IngestDocument(
@@ -68,7 +69,7 @@ async def test_the_same_content_again_costs_nothing(documents: DocumentServiceSt
 
 
 async def test_new_metadata_reaches_the_chunks_without_embedding_again(
-    documents: DocumentServiceStub, ingest: Ingest
+    documents: Any, ingest: Ingest
 ) -> None:
     first = await ingest("travel.md", HANDBOOK, user_id="U1", metadata={"team": "sales"})
     before = await read(documents, first.document_ids[0])
@@ -81,7 +82,7 @@ async def test_new_metadata_reaches_the_chunks_without_embedding_again(
     assert {chunk.metadata["team"] for chunk in after.chunks} == {"support"}
 
 
-async def test_other_content_replaces_the_document(documents: DocumentServiceStub, ingest: Ingest) -> None:
+async def test_other_content_replaces_the_document(documents: Any, ingest: Ingest) -> None:
     first = await ingest("travel.md", HANDBOOK, user_id="U1")
     second = await ingest("travel.md", b"# Travel\n\nNobody travels any more.\n", user_id="U1")
 
@@ -92,9 +93,7 @@ async def test_other_content_replaces_the_document(documents: DocumentServiceStu
     assert found.document.chunk_count == len(found.chunks)
 
 
-async def test_the_same_key_of_two_owners_is_two_documents(
-    documents: DocumentServiceStub, ingest: Ingest
-) -> None:
+async def test_the_same_key_of_two_owners_is_two_documents(documents: Any, ingest: Ingest) -> None:
     await ingest("notes.txt", b"Mine.", user_id="U1")
     await ingest("notes.txt", b"Yours.", user_id="U2")
     await ingest("notes.txt", b"Ours.", is_global=True)
@@ -103,7 +102,7 @@ async def test_the_same_key_of_two_owners_is_two_documents(
     assert len(listed.documents) == 3
 
 
-async def test_one_bad_document_fails_alone(documents: DocumentServiceStub) -> None:
+async def test_one_bad_document_fails_alone(documents: Any) -> None:
     submitted = await documents.IngestDocuments(
         stream(
             pb.NewDocument(document_key="good.txt", is_global=True, content=b"All is well."),
@@ -122,10 +121,10 @@ async def test_one_bad_document_fails_alone(documents: DocumentServiceStub) -> N
     assert [document.document_key for document in listed.documents] == ["good.txt"]
 
 
-async def test_a_large_document_arrives_in_parts(documents: DocumentServiceStub) -> None:
+async def test_a_large_document_arrives_in_parts(documents: Any) -> None:
     sentence = b"The quick brown fox jumps over the lazy dog once more. "
 
-    async def parts() -> object:
+    async def parts() -> AsyncIterator[pb.IngestDocumentsRequest]:
         yield pb.IngestDocumentsRequest(
             document=pb.NewDocument(document_key="fox.txt", is_global=True, content=sentence)
         )
@@ -138,7 +137,7 @@ async def test_a_large_document_arrives_in_parts(documents: DocumentServiceStub)
     assert found.document.content.encode() == sentence * 201
 
 
-async def test_a_request_id_makes_a_repetition_safe(documents: DocumentServiceStub) -> None:
+async def test_a_request_id_makes_a_repetition_safe(documents: Any) -> None:
     document = pb.NewDocument(document_key="a.txt", is_global=True, content=b"Once.")
     request = pb.IngestDocumentRequest(document=document, request_id="r1")
     first = await documents.IngestDocument(request)
@@ -152,7 +151,7 @@ async def test_a_request_id_makes_a_repetition_safe(documents: DocumentServiceSt
     assert len(jobs.jobs) == 1
 
 
-async def test_a_stream_with_a_bad_document_stores_nothing(documents: DocumentServiceStub) -> None:
+async def test_a_stream_with_a_bad_document_stores_nothing(documents: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await documents.IngestDocuments(
             stream(
@@ -166,7 +165,7 @@ async def test_a_stream_with_a_bad_document_stores_nothing(documents: DocumentSe
     assert not jobs.jobs
 
 
-async def test_deletion_takes_the_chunks(documents: DocumentServiceStub, ingest: Ingest) -> None:
+async def test_deletion_takes_the_chunks(documents: Any, ingest: Ingest) -> None:
     job = await ingest("travel.md", HANDBOOK, user_id="U1")
     chunks = len((await read(documents, job.document_ids[0])).chunks)
     request = pb.DeleteDocumentRequest(document_id=job.document_ids[0])

@@ -24,27 +24,29 @@ from memsidecar.v1 import common_pb2
 from memsidecar.v1 import documents_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from memsidecar.domain.documents import Document, DocumentChunk
     from memsidecar.domain.hybrid_search import DocumentHit, HybridSearchResult
     from memsidecar.domain.ingestion import IngestionJob
     from memsidecar.rpc.validation import Violations
 
-_TYPES = {
-    pb.DOCUMENT_TYPE_TEXT: DocumentType.TEXT,
-    pb.DOCUMENT_TYPE_MARKDOWN: DocumentType.MARKDOWN,
-    pb.DOCUMENT_TYPE_HTML: DocumentType.HTML,
-    pb.DOCUMENT_TYPE_PDF: DocumentType.PDF,
-    pb.DOCUMENT_TYPE_CODE: DocumentType.CODE,
+_TYPE_VALUES = {
+    DocumentType.TEXT: pb.DOCUMENT_TYPE_TEXT,
+    DocumentType.MARKDOWN: pb.DOCUMENT_TYPE_MARKDOWN,
+    DocumentType.HTML: pb.DOCUMENT_TYPE_HTML,
+    DocumentType.PDF: pb.DOCUMENT_TYPE_PDF,
+    DocumentType.CODE: pb.DOCUMENT_TYPE_CODE,
 }
-_TYPE_VALUES = {kind: value for value, kind in _TYPES.items()}
-_STATUSES = {
-    pb.INGESTION_STATUS_QUEUED: IngestionStatus.QUEUED,
-    pb.INGESTION_STATUS_PROCESSING: IngestionStatus.PROCESSING,
-    pb.INGESTION_STATUS_COMPLETED: IngestionStatus.COMPLETED,
-    pb.INGESTION_STATUS_FAILED: IngestionStatus.FAILED,
-    pb.INGESTION_STATUS_PARTIAL: IngestionStatus.PARTIAL,
+_TYPES: Mapping[int, DocumentType] = {value: kind for kind, value in _TYPE_VALUES.items()}
+_STATUS_VALUES = {
+    IngestionStatus.QUEUED: pb.INGESTION_STATUS_QUEUED,
+    IngestionStatus.PROCESSING: pb.INGESTION_STATUS_PROCESSING,
+    IngestionStatus.COMPLETED: pb.INGESTION_STATUS_COMPLETED,
+    IngestionStatus.FAILED: pb.INGESTION_STATUS_FAILED,
+    IngestionStatus.PARTIAL: pb.INGESTION_STATUS_PARTIAL,
 }
-_STATUS_VALUES = {status: value for value, status in _STATUSES.items()}
+_STATUSES: Mapping[int, IngestionStatus] = {value: status for status, value in _STATUS_VALUES.items()}
 
 
 def read_new_document(
@@ -128,18 +130,21 @@ def read_search(violations: Violations, message: pb.HybridSearchRequest) -> Hybr
 
 
 def _read_options(violations: Violations, message: pb.HybridOptions) -> HybridOptions:
-    def optional(name: str, least: float, most: float) -> float | None:
-        value = getattr(message, name) if message.HasField(name) else None
-        return violations.number(f"options.{name}", value, least=least, most=most)
+    def weight(field: str, value: float) -> float | None:
+        return violations.number(f"options.{field}", value, least=0, most=10)
 
-    vector_weight = optional("vector_weight", 0, 10)
-    lexical_weight = optional("lexical_weight", 0, 10)
+    vector_weight = lexical_weight = min_score = candidates = None
+    if message.HasField("vector_weight"):
+        vector_weight = weight("vector_weight", message.vector_weight)
+    if message.HasField("lexical_weight"):
+        lexical_weight = weight("lexical_weight", message.lexical_weight)
     if vector_weight == 0 and lexical_weight == 0:
         violations.add("options", "gives both legs no weight: raise vector_weight or lexical_weight")
-    candidates = None
+    if message.HasField("min_score"):
+        min_score = violations.number("options.min_score", message.min_score, least=-100, most=100)
     if message.HasField("candidates"):
         candidates = violations.integer("options.candidates", message.candidates, least=10, most=1_000)
-    return HybridOptions(vector_weight, lexical_weight, candidates, optional("min_score", -100, 100))
+    return HybridOptions(vector_weight, lexical_weight, candidates, min_score)
 
 
 def job_message(job: IngestionJob) -> pb.IngestionJob:
