@@ -74,7 +74,7 @@ class DataDirectory:
                 Problem(
                     f"Postgres refuses to run as root, and user {account.user_id}, which it runs as instead,"
                     f" may not pass through {closed} to the data directory {self.path}.",
-                    "Choose a data directory outside of it, for example /var/lib/memsidecar,"
+                    "Set MEMSIDECAR_DATA_DIRECTORY to one outside of it, for example /var/lib/memsidecar,"
                     " or run memsidecar as an ordinary user.",
                 )
             )
@@ -99,7 +99,8 @@ class DataDirectory:
             raise SetupError(
                 Problem(
                     f"Another memsidecar, process {holder}, already serves the data directory {self.path}.",
-                    f"Use that one, or stop it (kill {holder}), or give this one its own data directory.",
+                    f"Use that one, or stop it (kill {holder}), or give this one a directory of its own"
+                    " (MEMSIDECAR_DATA_DIRECTORY).",
                     details={"process": holder},
                 )
             ) from None

@@ -6,6 +6,7 @@ They go into ``memsidecar.conf`` beside the data files, which is written again a
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ SETTINGS: Mapping[str, str] = {
     # Bounds what the write-ahead log takes on disk, and with it how long recovery after a crash lasts.
     "min_wal_size": "32MB",
     "max_wal_size": "512MB",
+    # Before recovery everything goes to disk once: in one call to the system instead of one for each of some
+    # thousand files (0.3 s against 4.4 s on a slow disk). Only Linux has that call.
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
     # Notices a client that died in the middle of a long statement, and so ends that statement.
     "client_connection_check_interval": "10s",
     "timezone": "UTC",
