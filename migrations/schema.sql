@@ -2,6 +2,10 @@ CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 
 COMMENT ON EXTENSION vector IS 'vector data type and ivfflat and hnsw access methods';
 
+CREATE FUNCTION public.chunk_words(title text, heading_path text[], content text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT concat_ws(' ', title, array_to_string(heading_path, ' '), content) $$;
+
 CREATE FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, job_id uuid)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO '$user', 'public'
@@ -9,13 +13,18 @@ CREATE FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) R
     UPDATE ingestion_jobs AS job
     SET status = 'processing', lease_owner = worker,
         lease_expires_at = clock_timestamp() + make_interval(secs => lease_seconds),
+        claimed_at = clock_timestamp(),
         started_at = COALESCE(job.started_at, clock_timestamp())
     FROM (
         SELECT open.tenant_id, open.id
         FROM ingestion_jobs AS open
         WHERE open.status IN ('queued', 'processing')
+          AND NOT open.receiving
           AND (open.lease_expires_at IS NULL OR open.lease_expires_at < clock_timestamp())
-        ORDER BY open.created_at
+        ORDER BY
+            (SELECT max(served.claimed_at) FROM ingestion_jobs AS served WHERE served.tenant_id = open.tenant_id)
+                NULLS FIRST,
+            open.claimed_at NULLS FIRST, open.created_at, open.id
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS next
@@ -87,6 +96,13 @@ CREATE FUNCTION public.current_tenant() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid;
 
+CREATE FUNCTION public.drop_abandoned_ingestion_jobs() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    DELETE FROM ingestion_jobs WHERE receiving AND lease_expires_at < clock_timestamp()
+    $$;
+
 CREATE FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) RETURNS SETOF public.api_tokens
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO '$user', 'public'
@@ -112,6 +128,55 @@ CREATE FUNCTION public.find_token(wanted_secret_sha256 bytea) RETURNS TABLE(id u
     FROM api_tokens AS token
     LEFT JOIN tenants AS tenant ON tenant.id = token.tenant_id
     WHERE token.secret_sha256 = wanted_secret_sha256
+    $$;
+
+CREATE FUNCTION public.hybrid_search(query text, query_embedding public.vector, top_k integer DEFAULT 10, for_user text DEFAULT NULL::text, whole_tenant boolean DEFAULT false, exclude_global boolean DEFAULT false, document_types text[] DEFAULT '{}'::text[], document_ids uuid[] DEFAULT '{}'::uuid[], metadata_contains jsonb DEFAULT '{}'::jsonb, occurred_from timestamp with time zone DEFAULT NULL::timestamp with time zone, occurred_until timestamp with time zone DEFAULT NULL::timestamp with time zone, model smallint DEFAULT NULL::smallint, vector_weight double precision DEFAULT 0.5, lexical_weight double precision DEFAULT 0.5, candidates integer DEFAULT 200) RETURNS TABLE(chunk_id uuid, document_id uuid, content text, score double precision, similarity double precision, vector_score double precision, vector_rank integer, lexical_raw double precision, lexical_score double precision, lexical_rank integer)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH wanted AS (
+        SELECT
+            language.name AS language,
+            (
+                SELECT string_agg(quote_literal(word.lexeme), ' | ')::tsquery
+                FROM unnest(text_lexemes(language.name, hybrid_search.query)) AS word
+            ) AS words
+        FROM (SELECT DISTINCT chunk.language AS name FROM document_chunks AS chunk
+              WHERE chunk.tenant_id = current_tenant()) AS language
+    ),
+    visible AS (
+        SELECT
+            chunk.id, 1 - (chunk.embedding <=> hybrid_search.query_embedding) AS similarity,
+            COALESCE(ts_rank(chunk.lexemes, wanted.words), 0) AS lexical
+        FROM document_chunks AS chunk
+        LEFT JOIN wanted ON wanted.language = chunk.language
+        WHERE chunk.tenant_id = current_tenant()
+            AND (hybrid_search.whole_tenant OR chunk.is_global OR chunk.user_id = hybrid_search.for_user)
+            AND NOT (hybrid_search.exclude_global AND chunk.is_global)
+            AND (cardinality(hybrid_search.document_types) = 0 OR chunk.document_type = ANY (hybrid_search.document_types))
+            AND (cardinality(hybrid_search.document_ids) = 0 OR chunk.document_id = ANY (hybrid_search.document_ids))
+            AND (hybrid_search.metadata_contains = '{}' OR chunk.metadata @> hybrid_search.metadata_contains)
+            AND (hybrid_search.occurred_from IS NULL OR chunk.occurred_at >= hybrid_search.occurred_from)
+            AND (hybrid_search.occurred_until IS NULL OR chunk.occurred_at < hybrid_search.occurred_until)
+            AND (hybrid_search.model IS NULL OR chunk.model_id = hybrid_search.model)
+    ),
+    ranked AS (
+        SELECT
+            visible.*,
+            rank() OVER (ORDER BY visible.similarity DESC NULLS LAST) AS vector_rank,
+            CASE WHEN visible.lexical > 0 THEN rank() OVER (ORDER BY visible.lexical DESC) ELSE 0 END AS lexical_rank,
+            COALESCE(visible.similarity / NULLIF(max(visible.similarity) OVER (), 0), 0) AS vector_score,
+            COALESCE(visible.lexical / NULLIF(max(visible.lexical) OVER (), 0), 0) AS lexical_score
+        FROM visible
+    )
+    SELECT
+        ranked.id, chunk.document_id, chunk.content,
+        hybrid_search.vector_weight * ranked.vector_score + hybrid_search.lexical_weight * ranked.lexical_score AS score,
+        COALESCE(ranked.similarity, 0), ranked.vector_score, ranked.vector_rank::integer, ranked.lexical,
+        ranked.lexical_score, ranked.lexical_rank::integer
+    FROM ranked
+    JOIN document_chunks AS chunk ON chunk.tenant_id = current_tenant() AND chunk.id = ranked.id
+    ORDER BY score DESC, ranked.id
+    LIMIT hybrid_search.top_k
     $$;
 
 CREATE FUNCTION public.list_tenants(after_name text, row_limit integer) RETURNS SETOF public.tenants
@@ -235,7 +300,7 @@ CREATE TABLE public.document_chunks (
     token_count integer NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
     model_id smallint NOT NULL,
-    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, ((title || ' '::text) || content))) STORED NOT NULL,
+    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, public.chunk_words(title, heading_path, content))) STORED NOT NULL,
     embedding public.vector(384) NOT NULL,
     CONSTRAINT document_chunks_check CHECK ((end_char > start_char)),
     CONSTRAINT document_chunks_chunk_index_check CHECK ((chunk_index >= 0)),
@@ -254,10 +319,14 @@ CREATE TABLE public.documents (
     document_type text NOT NULL,
     title text DEFAULT ''::text NOT NULL,
     content text NOT NULL,
+    content_characters integer GENERATED ALWAYS AS (char_length(content)) STORED NOT NULL,
     content_sha256 bytea NOT NULL,
+    recipe_sha256 bytea NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     language text DEFAULT 'english'::text NOT NULL,
     chunk_count integer NOT NULL,
+    job_id uuid NOT NULL,
+    submitted_at timestamp with time zone NOT NULL,
     occurred_at timestamp with time zone DEFAULT now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -267,6 +336,7 @@ CREATE TABLE public.documents (
     CONSTRAINT documents_document_key_check CHECK (((char_length(document_key) >= 1) AND (char_length(document_key) <= 1024))),
     CONSTRAINT documents_document_type_check CHECK ((document_type = ANY (ARRAY['text'::text, 'markdown'::text, 'html'::text, 'pdf'::text, 'code'::text]))),
     CONSTRAINT documents_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT documents_recipe_sha256_check CHECK ((octet_length(recipe_sha256) = 32)),
     CONSTRAINT documents_user_id_check CHECK ((char_length(user_id) <= 256))
 );
 
@@ -303,16 +373,25 @@ CREATE TABLE public.ingestion_job_documents (
     title text DEFAULT ''::text NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     language text NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone,
     raw bytea,
     raw_sha256 bytea NOT NULL,
+    recipe_sha256 bytea NOT NULL,
     status text DEFAULT 'queued'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
     document_id uuid,
+    CONSTRAINT ingestion_job_documents_check CHECK (((user_id <> ''::text) OR is_global)),
+    CONSTRAINT ingestion_job_documents_check1 CHECK (((raw IS NULL) = (status <> 'queued'::text))),
+    CONSTRAINT ingestion_job_documents_document_key_check CHECK (((char_length(document_key) >= 1) AND (char_length(document_key) <= 1024))),
     CONSTRAINT ingestion_job_documents_document_type_check CHECK ((document_type = ANY (ARRAY['text'::text, 'markdown'::text, 'html'::text, 'pdf'::text, 'code'::text]))),
+    CONSTRAINT ingestion_job_documents_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT ingestion_job_documents_position_check CHECK (("position" >= 0)),
     CONSTRAINT ingestion_job_documents_raw_sha256_check CHECK ((octet_length(raw_sha256) = 32)),
-    CONSTRAINT ingestion_job_documents_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'completed'::text, 'unchanged'::text, 'failed'::text, 'cancelled'::text])))
+    CONSTRAINT ingestion_job_documents_recipe_sha256_check CHECK ((octet_length(recipe_sha256) = 32)),
+    CONSTRAINT ingestion_job_documents_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'completed'::text, 'unchanged'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT ingestion_job_documents_user_id_check CHECK ((char_length(user_id) <= 256))
 );
+ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN raw SET STORAGE EXTERNAL;
 
 ALTER TABLE ONLY public.ingestion_job_documents FORCE ROW LEVEL SECURITY;
 
@@ -320,7 +399,8 @@ CREATE TABLE public.ingestion_jobs (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
     status text DEFAULT 'queued'::text NOT NULL,
-    total integer NOT NULL,
+    receiving boolean DEFAULT false NOT NULL,
+    total integer DEFAULT 0 NOT NULL,
     processed integer DEFAULT 0 NOT NULL,
     failed integer DEFAULT 0 NOT NULL,
     unchanged integer DEFAULT 0 NOT NULL,
@@ -335,9 +415,11 @@ END) STORED NOT NULL,
     requested_by text NOT NULL,
     lease_owner uuid,
     lease_expires_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    claimed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    CONSTRAINT ingestion_jobs_check CHECK ((receiving OR ((status = ANY (ARRAY['queued'::text, 'processing'::text])) = (finished_at IS NULL)))),
     CONSTRAINT ingestion_jobs_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
     CONSTRAINT ingestion_jobs_failed_check CHECK ((failed >= 0)),
     CONSTRAINT ingestion_jobs_processed_check CHECK ((processed >= 0)),
@@ -438,6 +520,9 @@ ALTER TABLE ONLY public.embedding_models
 ALTER TABLE ONLY public.ingestion_job_documents
     ADD CONSTRAINT ingestion_job_documents_pkey PRIMARY KEY (tenant_id, job_id, "position");
 
+ALTER TABLE ONLY public.ingestion_job_documents
+    ADD CONSTRAINT ingestion_job_documents_tenant_id_job_id_user_id_document_k_key UNIQUE (tenant_id, job_id, user_id, document_key);
+
 ALTER TABLE ONLY public.ingestion_jobs
     ADD CONSTRAINT ingestion_jobs_pkey PRIMARY KEY (tenant_id, id);
 
@@ -474,6 +559,10 @@ CREATE INDEX document_chunks_lexemes ON public.document_chunks USING gin (lexeme
 CREATE INDEX document_chunks_owner ON public.document_chunks USING btree (tenant_id, user_id);
 
 CREATE INDEX documents_created ON public.documents USING btree (tenant_id, created_at DESC, id);
+
+CREATE INDEX ingestion_jobs_claimed ON public.ingestion_jobs USING btree (tenant_id, claimed_at DESC) WHERE (claimed_at IS NOT NULL);
+
+CREATE INDEX ingestion_jobs_created ON public.ingestion_jobs USING btree (tenant_id, created_at DESC, id DESC);
 
 CREATE INDEX ingestion_jobs_open ON public.ingestion_jobs USING btree (created_at) WHERE (status = ANY (ARRAY['queued'::text, 'processing'::text]));
 
@@ -613,6 +702,9 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.api_tokens TO memsidecar_control;
 REVOKE ALL ON FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) TO memsidecar_app;
 
+REVOKE ALL ON FUNCTION public.drop_abandoned_ingestion_jobs() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.drop_abandoned_ingestion_jobs() TO memsidecar_app;
+
 REVOKE ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) TO memsidecar_app;
 
@@ -644,12 +736,12 @@ GRANT SELECT,DELETE ON TABLE public.documents TO memsidecar_eraser;
 
 GRANT SELECT,INSERT ON TABLE public.embedding_models TO memsidecar_app;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE public.ingestion_job_documents TO memsidecar_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_job_documents TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.ingestion_job_documents TO memsidecar_eraser;
 
-GRANT SELECT,INSERT,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.ingestion_jobs TO memsidecar_eraser;
-GRANT SELECT,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
+GRANT SELECT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.superseded_turns TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.superseded_turns TO memsidecar_eraser;

@@ -129,29 +129,34 @@ async def test_another_tenants_rows_cannot_be_read_written_or_referenced(
     ours, theirs = await new_tenant("ours"), await new_tenant("theirs")
     await set_tenant(app, theirs)
     turn_id = await insert_turn(app, theirs, model_id)
-    document_id = uuid4()
-    await app.execute(
-        "INSERT INTO documents (tenant_id, id, document_key, is_global, document_type, content, content_sha256,"
-        " chunk_count) VALUES ($1, $2, 'handbook', true, 'text', 'secret', sha256('secret'), 0)",
-        theirs,
-        document_id,
-    )
     await set_tenant(app, ours)
     assert await app.fetch("SELECT * FROM conversation_embeddings WHERE id = $1", turn_id) == []
-    assert await app.fetch("SELECT * FROM documents WHERE id = $1", document_id) == []
     assert [row["id"] for row in await app.fetch("SELECT id FROM tenants")] == [ours]
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await insert_turn(app, theirs, model_id)
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await app.execute(
-            "INSERT INTO document_chunks (tenant_id, id, document_id, chunk_index, user_id, is_global, document_type,"
-            " content, start_char, end_char, token_count, occurred_at, model_id, embedding)"
-            " VALUES ($1, $2, $3, 0, '', true, 'text', 'x', 0, 1, 3, now(), $4, array_fill(0.05, ARRAY[384])::vector)",
+            "INSERT INTO superseded_turns (tenant_id, id, agent_id, user_id) VALUES ($1, $2, $3, 'U1')",
             ours,
+            turn_id,
             uuid4(),
-            document_id,
-            model_id,
         )
+
+
+async def test_every_reference_between_tenant_tables_carries_the_tenant(owner: asyncpg.Connection) -> None:
+    """A foreign key is checked past row-level security: without the tenant in it, it could name another's row."""
+    rows = await owner.fetch(
+        f"""
+        SELECT conrelid::regclass::text AS table, conname::text AS constraint
+        FROM pg_constraint AS x
+        WHERE contype = 'f' AND conrelid::regclass::text IN (SELECT name FROM ({TENANT_TABLES}) AS t)
+          AND confrelid::regclass::text IN (SELECT name FROM ({TENANT_TABLES}) AS t)
+          AND NOT EXISTS (
+              SELECT FROM pg_attribute AS a
+              WHERE a.attrelid = x.conrelid AND a.attnum = ANY (x.conkey) AND a.attname = 'tenant_id')
+        """
+    )
+    assert rows == []
 
 
 async def test_keys_say_nothing_about_other_tenants(
