@@ -10,19 +10,30 @@ from typing import TYPE_CHECKING
 
 from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
+from memsidecar.document_reader_process import reader_command
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
+from memsidecar.domain.documents import Documents
 from memsidecar.domain.errors import DomainError
+from memsidecar.domain.hybrid_search import HybridSearch
+from memsidecar.domain.ingestion import Ingestion
+from memsidecar.domain.ingestion_worker import IngestionWorker
 from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.embedding.engine import OnnxEmbedder
-from memsidecar.embedding.model_files import Precision, open_installed
+from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
+from memsidecar.parsing.limits import ReadingLimits
+from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
+from memsidecar.postgres.document_store import PostgresDocumentStore
 from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
+from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
+from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
+from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
@@ -31,8 +42,8 @@ from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
 from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
+from memsidecar.rpc.document_service import DocumentService
 from memsidecar.rpc.server import GrpcServer
-from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
 from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
 
 if TYPE_CHECKING:
@@ -148,16 +159,36 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         stack.push_async_callback(database.close)
         facts = await read_facts(database)
         check_serving(facts)
-        server = await _build_server(config, database, embedder, facts)
+        model_id = await register_model(database, embedder.model)
+        worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
+        server = await _build_server(
+            config, database, embedder, model_id=model_id, facts=facts, worker=worker
+        )
+        worker.start()
+        stack.push_async_callback(worker.stop)
         port = await server.start(config.listen)
         stack.push_async_callback(server.stop, config.grace_seconds)
         yield RunningSidecar(_address(config.listen, port), facts, server)
 
 
+def _build_ingestion_worker(
+    config: Config, stack: AsyncExitStack, database: Database, embedder: Embedder, model_id: int
+) -> IngestionWorker:
+    limits = ReadingLimits()
+    readers = ReaderProcesses(reader_command(tokenizer_file(config.model_directory), limits), limits)
+    stack.push_async_callback(readers.close)
+    return IngestionWorker(PostgresIngestionWorkStore(database, model_id=model_id), readers, embedder)
+
+
 async def _build_server(
-    config: Config, database: Database, embedder: Embedder, facts: DatabaseFacts
+    config: Config,
+    database: Database,
+    embedder: Embedder,
+    *,
+    model_id: int,
+    facts: DatabaseFacts,
+    worker: IngestionWorker,
 ) -> GrpcServer:
-    model_id = await register_model(database, embedder.model)
     tenant_store = PostgresTenantStore(database)
     token_store = PostgresTokenStore(database)
     authentication: Authentication
@@ -173,7 +204,12 @@ async def _build_server(
             embedder.model,
         ),
         user_memory=UserMemoryServiceServicer(),
-        documents=DocumentServiceServicer(),
+        documents=DocumentService(
+            authentication,
+            Documents(PostgresDocumentStore(database)),
+            Ingestion(PostgresIngestionJobStore(database), embedder.model, submitted=worker.notice),
+            HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder),
+        ),
         administration=AdministrationService(
             authentication,
             TenantDirectory(tenant_store),
@@ -182,7 +218,7 @@ async def _build_server(
                 version=__version__,
                 model=embedder.model,
                 postgres_version=facts.postgres_version,
-                pgvector_version=facts.pgvector_version,
+                pgvector_version=facts.pgvector_version or "",
                 schema_revision=facts.schema.current or "",
             ),
         ),
