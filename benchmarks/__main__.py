@@ -13,8 +13,6 @@ from pkgutil import iter_modules
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 
-_SUPPORT = {"__main__", "machine", "options"}
-
 
 def _names() -> list[str]:
     """Benchmarks are the modules here that have a ``run``."""
@@ -22,8 +20,7 @@ def _names() -> list[str]:
     return sorted(
         module.name
         for module in iter_modules([folder])
-        if module.name not in _SUPPORT
-        and "def run(options: Options)" in (Path(folder) / f"{module.name}.py").read_text()
+        if "\ndef run(options: Options)" in Path(folder, f"{module.name}.py").read_text()
     )
 
 

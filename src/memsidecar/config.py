@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,13 @@ def _setting(variable: str, default: Any, help_text: str) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def _default_data_directory() -> Path:
+    # Root's home lets nobody else through, and Postgres refuses to run as root: it runs as another user then.
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/memsidecar")
+    return Path(platformdirs.user_data_dir("memsidecar"))
+
+
 @dataclass(frozen=True, repr=False)
 class Config:
     """Every setting of memsidecar. ``Config.from_environment`` reads it; ``repr`` hides what is secret."""
@@ -43,7 +51,7 @@ class Config:
     )
     data_directory: Path = _setting(
         "MEMSIDECAR_DATA_DIRECTORY",
-        lambda: Path(platformdirs.user_data_dir("memsidecar")),
+        _default_data_directory,
         "where the embedded Postgres keeps its data",
     )
     model_directory: Path = _setting(

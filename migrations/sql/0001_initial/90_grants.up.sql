@@ -3,7 +3,7 @@ GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns TO memsidecar_
 GRANT SELECT, INSERT, UPDATE ON user_memories TO memsidecar_app;
 GRANT SELECT, INSERT ON user_memory_revisions, user_memory_archive TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON documents, document_chunks TO memsidecar_app;
-GRANT SELECT, INSERT, UPDATE ON ingestion_jobs, ingestion_job_documents TO memsidecar_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ingestion_jobs, ingestion_job_documents TO memsidecar_app;
 GRANT SELECT ON tenants, embedding_models TO memsidecar_app;
 GRANT INSERT ON embedding_models TO memsidecar_app;
 GRANT SELECT ON api_tokens TO memsidecar_app;
@@ -14,7 +14,7 @@ GRANT SELECT, DELETE ON
     TO memsidecar_eraser;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_tokens TO memsidecar_control;
-GRANT SELECT, UPDATE ON ingestion_jobs TO memsidecar_control;
+GRANT SELECT, UPDATE, DELETE ON ingestion_jobs TO memsidecar_control;
 
 GRANT SELECT ON alembic_version TO memsidecar_app;
 
@@ -30,7 +30,7 @@ BEGIN
         'list_tenants(text, integer)', 'update_tenant(tenants)',
         'create_token(uuid, uuid, text, bytea, text[], uuid[], timestamptz)',
         'list_tokens(uuid, timestamptz, uuid, integer)', 'end_token(uuid, uuid, boolean, timestamptz)',
-        'claim_ingestion_job(uuid, integer)'
+        'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()'
     ]::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', control_function);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO memsidecar_app', control_function);

@@ -71,7 +71,7 @@ class PostgresConversationStore:
                 )
         return [_outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)]
 
-    async def _append_said(
+    async def _append_said(  # noqa: PLR0917
         self,
         connection: Connection,
         tenant_id: UUID,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from memsidecar.postgres.locks import AdvisoryLock
 
-Connection = asyncpg.pool.PoolConnectionProxy
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
 
 async def _keep_session_state(_connection: asyncpg.Connection) -> None:
@@ -89,7 +89,7 @@ class Database:
         """Tell whether the database runs statements; never raises what only means that it does not."""
         try:
             async with self.control() as connection:
-                return await connection.fetchval("SELECT 1") == 1
+                return bool(await connection.fetchval("SELECT 1"))
         except DatabaseBusy:
             return True  # every connection is at work, which is an answer
         except DomainError:

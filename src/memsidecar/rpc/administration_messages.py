@@ -119,8 +119,7 @@ def _read_language(violations: Violations, language: str, languages: frozenset[s
 
 
 def _read_retention(violations: Violations, message: pb.Tenant, name: str) -> timedelta | None:
-    retention = message.retention
-    value = getattr(retention, name) if retention.HasField(name) else None
+    value = {descriptor.name: given for descriptor, given in message.retention.ListFields()}.get(name)
     return violations.duration(f"tenant.retention.{name}", value, least=_SHORTEST, most=_LONGEST)
 
 

@@ -173,8 +173,10 @@ def read_recall(violations: Violations, message: pb.RecallSimilarRequest) -> Rec
 
 
 def _read_ranking(violations: Violations, message: pb.RankingOptions) -> RankingOptions:
+    given = {descriptor.name: value for descriptor, value in message.ListFields()}
+
     def optional(name: str, most: float) -> float | None:
-        value = getattr(message, name) if message.HasField(name) else None
+        value = given.get(name)
         return violations.number(f"ranking.{name}", value, least=0, most=most)
 
     return RankingOptions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -168,15 +169,20 @@ class Violations:
         return content
 
     def choice(
-        self, field: str, value: int, choices: Mapping[int, E], *, default: E | None = None
+        self, field: str, value: int, choices: Mapping[Any, E], *, default: E | None = None
     ) -> E | None:
         """Check an enum value; 0 stands for ``default``, and is refused where there is none."""
         if value == 0 and default is not None:
             return default
         if value not in choices:
-            self.add(field, f"is {value}: give one of {', '.join(str(choice) for choice in sorted(choices))}")
+            named = ", ".join(f"{choice} ({_plain(choices[choice])})" for choice in sorted(choices))
+            self.add(field, f"is {value}: give one of {named}")
             return default
         return choices[value]
+
+
+def _plain(choice: object) -> object:
+    return choice.value if isinstance(choice, Enum) else choice
 
 
 def _depth(values: Iterable[Any], level: int = 1) -> int:
