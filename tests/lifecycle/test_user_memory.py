@@ -10,13 +10,13 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure
-from grpc_status import rpc_status
 
 from memsidecar.domain.limits import HARD_MEMORY_BYTES, SOFT_MEMORY_BYTES
 from memsidecar.domain.tenants import MemoryOverflow, TenantSettings
 from memsidecar.domain.user_memory import MemoryKey, MemoryWrite, MemoryWriteMode
 from memsidecar.v1 import user_memory_pb2 as pb
 from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceStub
+from tests.rpc.statuses import details
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,19 +51,15 @@ async def get(stub: Any, user_id: str = "ann", agent_id: str = "") -> pb.UserMem
 
 
 async def refusal(awaitable: Awaitable[Any]) -> tuple[grpc.StatusCode, ErrorInfo, list[Any]]:
+    """The code of a refused call, its reason, and its other details."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await awaitable
-    status = rpc_status.from_call(refused.value)
-    assert status is not None
-    info = ErrorInfo()
-    assert status.details[0].Unpack(info)
-    details = []
-    for packed in status.details[1:]:
-        for kind in (BadRequest, QuotaFailure):
-            detail = kind()
-            if packed.Unpack(detail):
-                details.append(detail)
-    return refused.value.code(), info, details
+    [info] = details(refused.value, ErrorInfo)
+    return (
+        refused.value.code(),
+        info,
+        details(refused.value, BadRequest) + details(refused.value, QuotaFailure),
+    )
 
 
 async def test_first_write_and_read(stub: Any) -> None:

@@ -343,7 +343,7 @@ def _next_metadata(current: UserMemory | None, write: MemoryWrite) -> Mapping[st
         return before
     if write.metadata_mode is MetadataWriteMode.REPLACE:
         return write.metadata
-    merged = merge_patch(before, write.metadata)
+    merged: dict[str, Any] = merge_patch(before, write.metadata)
     size = size_in_bytes(json.dumps(merged, ensure_ascii=False))
     if size > MAX_MEMORY_METADATA_BYTES:
         raise InvalidInput(

@@ -71,7 +71,7 @@ class PostgresConversationStore:
                 )
         return [_outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)]
 
-    async def _append_said(  # noqa: PLR0917
+    async def _append_said(
         self,
         connection: Connection,
         tenant_id: UUID,
