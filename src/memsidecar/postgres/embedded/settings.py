@@ -1,7 +1,7 @@
 """Settings of the embedded Postgres that differ from Postgres's own defaults, or must not.
 
-They go into ``memsidecar.conf`` beside the data files, which is written again at every start and read after
-``postgresql.conf``; ``ALTER SYSTEM`` outranks both, so an operator can still tune.
+They go into ``memsidecar.conf`` in the data directory, which is written again at every start and includes the
+``postgresql.conf`` that initdb made; ``ALTER SYSTEM`` outranks both, so an operator can still tune.
 """
 
 from __future__ import annotations
@@ -73,9 +73,12 @@ def is_durable(settings: Mapping[str, str]) -> bool:
 
 
 def configuration_text(settings: Mapping[str, str]) -> str:
-    """The settings in the syntax of ``postgresql.conf``."""
+    """The settings in the syntax of ``postgresql.conf``, for a file beside the ``cluster`` directory."""
     lines = [f"{name} = '{_escaped(value)}'\n" for name, value in settings.items()]
-    return "# Written at every start; change it with ALTER SYSTEM.\n" + "".join(lines)
+    return (
+        "# Written at every start; change settings with ALTER SYSTEM.\ninclude 'cluster/postgresql.conf'\n"
+        + "".join(lines)
+    )
 
 
 def _escaped(value: str) -> str:
