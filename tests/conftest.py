@@ -1,4 +1,4 @@
-"""What every test stands on: one throwaway Postgres, a migrated template cloned per test, the real model, real servers."""
+"""What every test stands on: one throwaway Postgres with a clone per test, the real model, real servers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import grpc
 import pytest
+
 from memsidecar.app import run_sidecar
 from memsidecar.config import Config
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller
@@ -31,6 +31,7 @@ from memsidecar.postgres.tenant_store import PostgresTenantStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
     from uuid import UUID
 
     from memsidecar.app import RunningSidecar

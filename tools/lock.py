@@ -28,11 +28,11 @@ def compile_requirements(name: str, *, upgrade: bool) -> str:
     if path.exists():
         command += ["--output-file", str(path)]
         before = path.read_text()
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         after = path.read_text()
         path.write_text(before)
         return after
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:

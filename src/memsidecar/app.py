@@ -10,30 +10,43 @@ from typing import TYPE_CHECKING
 
 from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
+from memsidecar.document_reader_process import reader_command
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
+from memsidecar.domain.documents import Documents
 from memsidecar.domain.errors import DomainError
+from memsidecar.domain.hybrid_search import HybridSearch
+from memsidecar.domain.ingestion import Ingestion
+from memsidecar.domain.ingestion_worker import IngestionWorker
 from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.domain.user_memory import UserMemories
 from memsidecar.embedding.engine import OnnxEmbedder
-from memsidecar.embedding.model_files import Precision, open_installed
+from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
+from memsidecar.parsing.limits import ReadingLimits
+from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
-from memsidecar.postgres.embedded import EmbeddedPostgres
+from memsidecar.postgres.document_store import PostgresDocumentStore
+from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
+from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
+from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
+from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
+from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
 from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
+from memsidecar.rpc.document_service import DocumentService
 from memsidecar.rpc.server import GrpcServer
-from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
-from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
+from memsidecar.rpc.user_memory_service import UserMemoryService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,14 +88,22 @@ def embedded_directory(config: Config) -> Path:
 
 
 @asynccontextmanager
-async def open_databases(config: Config) -> AsyncIterator[Databases]:
+async def open_databases(config: Config, *, join: bool = False) -> AsyncIterator[Databases]:
     """Give the database URLs; starts and migrates the embedded Postgres where no database is configured.
+
+    Args:
+        config: The configuration.
+        join: Use the embedded Postgres that a running sidecar has, if there is one. A process that serves
+            must not: that Postgres ends with the other one.
 
     Raises:
         SetupError: The embedded Postgres cannot run.
     """
     if config.database_url is not None:
         yield Databases(config.database_url, config.owner_database_url, config.eraser_database_url)
+        return
+    if join and (running := running_urls(embedded_directory(config))) is not None:
+        yield Databases(running.app_url, running.owner_url, running.eraser_url)
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
         urls = postgres.urls
@@ -104,7 +125,7 @@ def open_embedder(config: Config) -> OnnxEmbedder:
 @asynccontextmanager
 async def open_control_plane(config: Config) -> AsyncIterator[tuple[TenantDirectory, TokenRegistry]]:
     """Open tenants and tokens for the command line."""
-    async with open_databases(config) as databases:
+    async with open_databases(config, join=True) as databases:
         database = await Database.connect(databases.app_url, max_connections=2)
         try:
             yield TenantDirectory(PostgresTenantStore(database)), TokenRegistry(PostgresTokenStore(database))
@@ -140,16 +161,36 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         stack.push_async_callback(database.close)
         facts = await read_facts(database)
         check_serving(facts)
-        server = await _build_server(config, database, embedder, facts)
+        model_id = await register_model(database, embedder.model)
+        worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
+        server = await _build_server(
+            config, database, embedder, model_id=model_id, facts=facts, worker=worker
+        )
+        worker.start()
+        stack.push_async_callback(worker.stop)
         port = await server.start(config.listen)
         stack.push_async_callback(server.stop, config.grace_seconds)
         yield RunningSidecar(_address(config.listen, port), facts, server)
 
 
+def _build_ingestion_worker(
+    config: Config, stack: AsyncExitStack, database: Database, embedder: Embedder, model_id: int
+) -> IngestionWorker:
+    limits = ReadingLimits()
+    readers = ReaderProcesses(reader_command(tokenizer_file(config.model_directory), limits), limits)
+    stack.push_async_callback(readers.close)
+    return IngestionWorker(PostgresIngestionWorkStore(database, model_id=model_id), readers, embedder)
+
+
 async def _build_server(
-    config: Config, database: Database, embedder: Embedder, facts: DatabaseFacts
+    config: Config,
+    database: Database,
+    embedder: Embedder,
+    *,
+    model_id: int,
+    facts: DatabaseFacts,
+    worker: IngestionWorker,
 ) -> GrpcServer:
-    model_id = await register_model(database, embedder.model)
     tenant_store = PostgresTenantStore(database)
     token_store = PostgresTokenStore(database)
     authentication: Authentication
@@ -164,8 +205,16 @@ async def _build_server(
             RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder),
             embedder.model,
         ),
-        user_memory=UserMemoryServiceServicer(),
-        documents=DocumentServiceServicer(),
+        user_memory=UserMemoryService(
+            authentication,
+            UserMemories(PostgresUserMemoryStore(database, model_id=model_id), embedder),
+        ),
+        documents=DocumentService(
+            authentication,
+            Documents(PostgresDocumentStore(database)),
+            Ingestion(PostgresIngestionJobStore(database), embedder.model, submitted=worker.notice),
+            HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder),
+        ),
         administration=AdministrationService(
             authentication,
             TenantDirectory(tenant_store),
@@ -174,7 +223,7 @@ async def _build_server(
                 version=__version__,
                 model=embedder.model,
                 postgres_version=facts.postgres_version,
-                pgvector_version=facts.pgvector_version,
+                pgvector_version=facts.pgvector_version or "",
                 schema_revision=facts.schema.current or "",
             ),
         ),

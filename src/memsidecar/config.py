@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,13 @@ def _setting(variable: str, default: Any, help_text: str) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def _default_data_directory() -> Path:
+    # Root's home lets nobody else through, and Postgres refuses to run as root: it runs as another user then.
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/memsidecar")
+    return Path(platformdirs.user_data_dir("memsidecar"))
+
+
 @dataclass(frozen=True, repr=False)
 class Config:
     """Every setting of memsidecar. ``Config.from_environment`` reads it; ``repr`` hides what is secret."""
@@ -43,7 +51,7 @@ class Config:
     )
     data_directory: Path = _setting(
         "MEMSIDECAR_DATA_DIRECTORY",
-        lambda: Path(platformdirs.user_data_dir("memsidecar")),
+        _default_data_directory,
         "where the embedded Postgres keeps its data",
     )
     model_directory: Path = _setting(
@@ -52,7 +60,9 @@ class Config:
         "where the embedding model is installed",
     )
     model_source: Path | None = _setting(
-        "MEMSIDECAR_MODEL_SOURCE", None, "directory with the model's published files, for machines without a network"
+        "MEMSIDECAR_MODEL_SOURCE",
+        None,
+        "directory with the model's published files, for machines without a network",
     )
     model_precision: str = _setting("MEMSIDECAR_MODEL_PRECISION", "int8", "fp32 or int8")
     listen: str = _setting("MEMSIDECAR_LISTEN", DEFAULT_LISTEN, "host:port, or unix:/path/to.sock")
@@ -64,15 +74,21 @@ class Config:
         "MEMSIDECAR_POOL_WAIT_SECONDS", 5.0, "longest wait for a free database connection"
     )
     statement_cache_size: int = _setting(
-        "MEMSIDECAR_STATEMENT_CACHE_SIZE", 256, "prepared statements per connection; 0 behind an old PgBouncer"
+        "MEMSIDECAR_STATEMENT_CACHE_SIZE",
+        256,
+        "prepared statements per connection; 0 behind an old PgBouncer",
     )
     embedding_threads: int = _setting(
-        "MEMSIDECAR_EMBEDDING_THREADS", 0, "threads of the embedding engine; 0 takes the container's CPU limit"
+        "MEMSIDECAR_EMBEDDING_THREADS",
+        0,
+        "threads of the embedding engine; 0 takes the container's CPU limit",
     )
     grace_seconds: float = _setting(
         "MEMSIDECAR_GRACE_SECONDS", 10.0, "how long running calls may finish after SIGTERM"
     )
-    log_format: str = _setting("MEMSIDECAR_LOG_FORMAT", "auto", "text, json, or auto (json unless a terminal)")
+    log_format: str = _setting(
+        "MEMSIDECAR_LOG_FORMAT", "auto", "text, json, or auto (json unless a terminal)"
+    )
     token: str | None = _setting("MEMSIDECAR_TOKEN", None, "token that the command line sends")
 
     @classmethod
@@ -120,11 +136,11 @@ class Config:
         return self.authentication == "token"
 
     def __repr__(self) -> str:
-        shown = (
-            f"{setting.name}={'…' if setting.name in _SECRET_FIELDS and getattr(self, setting.name) else repr(getattr(self, setting.name))}"
-            for setting in fields(self)
-        )
-        return f"Config({', '.join(shown)})"
+        return f"Config({', '.join(self._shown(setting.name) for setting in fields(self))})"
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        return f"{name}={'…' if value and name in _SECRET_FIELDS else repr(value)}"
 
     def _check(self) -> None:
         if self.authentication == "none" and not self.listens_locally:
@@ -178,7 +194,9 @@ def _address(raw: str) -> str:
     if raw.startswith("unix:") and len(raw) > len("unix:"):
         return raw
     if not separator or not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"is {raw!r}: give host:port, for example 127.0.0.1:7700, or unix:/run/memsidecar.sock")
+        raise ValueError(
+            f"is {raw!r}: give host:port, for example 127.0.0.1:7700, or unix:/run/memsidecar.sock"
+        )
     return raw
 
 

@@ -23,7 +23,7 @@ from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls, temporary_postgres
 from memsidecar.postgres.embedded.account import Account, closed_parent
 from memsidecar.postgres.embedded.directory import LOG_BYTES, DataDirectory
-from memsidecar.postgres.embedded.installation import find_installation
+from memsidecar.postgres.embedded.installation import Installation, find_installation
 from memsidecar.postgres.embedded.postmaster import postmaster_record
 from memsidecar.postgres.embedded.settings import SETTINGS, THROWAWAY
 from memsidecar.postgres.embedded.socket_directory import SOCKET_NAME, SOCKET_PATH_BYTES
@@ -69,6 +69,26 @@ def directory(kept: Path) -> DataDirectory:
     directory = DataDirectory(kept)
     assert not directory.postgres_alive()
     return directory
+
+
+@pytest.fixture(scope="module")
+def open_installation(place: Path) -> Installation:
+    """Binaries that every user may run: a checkout of root's is often closed to others."""
+    installation = find_installation()
+    if (
+        ROOT
+        and closed_parent(Account(ORDINARY_USER, ORDINARY_USER), installation.program("postgres")) is not None
+    ):
+        installation = installation.copy_to(place / "installation")
+    return installation
+
+
+@pytest.fixture(scope="module")
+def as_ordinary_user(open_installation: Installation) -> tuple[str, ...]:
+    """Options that make a child process an ordinary user, one with an account."""
+    if not ROOT:
+        return ()
+    return ("--user", str(pwd.getpwnam("nobody").pw_uid), "--installation", str(open_installation.root))
 
 
 class Words:
@@ -436,11 +456,13 @@ async def test_second_process_on_the_same_directory_is_refused(directory: DataDi
         child.end(signal.SIGTERM)
 
 
-async def test_postgres_started_by_someone_else_is_left_alone(directory: DataDirectory, place: Path) -> None:
+async def test_postgres_started_by_someone_else_is_left_alone(
+    directory: DataDirectory, place: Path, open_installation: Installation
+) -> None:
     folder = place / "by-hand"
     folder.mkdir()
     folder.chmod(0o777)
-    program = find_installation().program("postgres")
+    program = open_installation.program("postgres")
     with started_as_postgres(directory, program, "-D", directory.cluster, "-k", folder, "-h", "") as other:
         await until((folder / SOCKET_NAME).exists)
         problem = await refusal(embedded(directory.path))
@@ -471,21 +493,47 @@ async def test_lack_of_memory_is_named(directory: DataDirectory) -> None:
         assert postgres.running
 
 
+async def test_file_that_cannot_be_written_is_named(directory: DataDirectory) -> None:
+    in_the_way = directory.path / "memsidecar.new"
+    in_the_way.mkdir()
+    try:
+        problem = await refusal(embedded(directory.path))
+    finally:
+        in_the_way.rmdir()
+    assert f"{in_the_way}: Is a directory" in problem.what
+
+
 async def test_unknown_setting_is_named(directory: DataDirectory) -> None:
     problem = await refusal(EmbeddedPostgres(directory.path, settings={"no_such_setting": "1"}))
     assert "no_such_setting" in problem.what
 
 
-def test_full_disk_is_named(place: Path) -> None:
-    folder = place / "full"
+@contextlib.contextmanager
+def child_on_a_small_disk(folder: Path, installation: Installation) -> Iterator[Child]:
     folder.mkdir()
     mount = f"mount -t tmpfs -o size=20m,mode=0711 tmpfs {folder}"
     private = ("unshare", "--mount", "sh", "-c")
     if shutil.which("unshare") is None or subprocess.run([*private, mount], check=False).returncode != 0:
         pytest.skip("this user may not mount a small file system")
-    with Child(folder / "data", prefix=(*private, f'{mount} && exec "$@"', "sh")) as child:
-        assert "could not" in child.answer["what"]
+    prefix = (*private, f'{mount} && exec "$@"', "sh")
+    with Child(folder / "data", "--installation", str(installation.root), prefix=prefix) as child:
+        yield child
+
+
+def test_full_disk_is_named(place: Path, open_installation: Installation) -> None:
+    with child_on_a_small_disk(place / "full", open_installation) as child:
+        assert "initdb failed" in child.answer["what"]
         assert "Free some space" in child.answer["remedy"]
+
+
+@only_root
+def test_full_disk_is_named_when_binaries_are_copied(place: Path) -> None:
+    hidden = place / "hidden-binaries"
+    hidden.mkdir(mode=0o700)
+    installation = find_installation().copy_to(hidden / "installation")
+    with child_on_a_small_disk(place / "too-full", installation) as child:
+        assert "No space left on device" in child.answer["what"]
+        assert "100 MB" in child.answer["remedy"]
 
 
 # --- who Postgres runs as
@@ -532,18 +580,6 @@ async def test_root_copies_binaries_that_only_root_can_reach(directory: DataDire
             assert postgres.running
         (copy,) = directory.path.glob("installation-*")
         assert copy.name == f"installation-{installation.version}"
-
-
-@pytest.fixture(scope="module")
-def as_ordinary_user(place: Path) -> tuple[str, ...]:
-    """Options that make a child process an ordinary user, one with an account."""
-    if not ROOT:
-        return ()
-    user = pwd.getpwnam("nobody").pw_uid
-    installation = find_installation()
-    if closed_parent(Account(user, user), installation.program("postgres")) is not None:
-        installation = installation.copy_to(place / "installation")
-    return ("--user", str(user), "--installation", str(installation.root))
 
 
 async def test_ordinary_user_runs_postgres_as_itself(place: Path, as_ordinary_user: tuple[str, ...]) -> None:

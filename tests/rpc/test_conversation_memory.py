@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from memsidecar.v1 import common_pb2
 from memsidecar.v1 import conversation_memory_pb2 as pb
 from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryServiceStub
@@ -48,7 +49,9 @@ async def recalled(stub: Any, query: str, *, top_k: int = 10, **scope: Any) -> l
 
 
 async def test_a_turn_is_found_by_the_next_call(stub: Any) -> None:
-    response = await stub.AppendTurn(pb.AppendTurnRequest(turn=turn("The staging password rotates on Fridays")))
+    response = await stub.AppendTurn(
+        pb.AppendTurnRequest(turn=turn("The staging password rotates on Fridays"))
+    )
     assert response.turn.token_count > 5
     assert not response.turn.truncated
     assert response.turn.model.name == "all-MiniLM-L6-v2"
@@ -176,4 +179,7 @@ async def test_conversations_are_listed_with_their_counts(stub: Any) -> None:
     await append(stub, turn("a", conversation_id="C1"), turn("b", conversation_id="C1"))
     await append(stub, turn("c", conversation_id="C2"))
     response = await stub.ListConversations(pb.ListConversationsRequest(scope=pb.TurnScope(user_id="U1")))
-    assert [(each.conversation_id, each.turn_count) for each in response.conversations] == [("C2", 1), ("C1", 2)]
+    assert [(each.conversation_id, each.turn_count) for each in response.conversations] == [
+        ("C2", 1),
+        ("C1", 2),
+    ]

@@ -1,2 +1,2 @@
-DROP FUNCTION superseded_turns(uuid, uuid[], text, timestamptz);
+DROP TABLE superseded_turns;
 DROP TABLE conversation_embeddings;

@@ -1,4 +1,7 @@
--- Documents, whole. user_id is '' for a document that belongs to nobody and is global.
+-- Documents, whole. user_id is '' for a document that belongs to nobody and is global. content is the text that offsets
+-- point into, content_sha256 is of the bytes that were sent, and recipe_sha256 of everything the chunks are made from:
+-- the same recipe again needs no work. (submitted_at, job_id) is the submission it stems from; an older one that is
+-- worked on later does not replace it.
 CREATE TABLE documents (
     tenant_id      uuid        NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
     id             uuid        NOT NULL,
@@ -8,10 +11,14 @@ CREATE TABLE documents (
     document_type  text        NOT NULL CHECK (document_type IN ('text', 'markdown', 'html', 'pdf', 'code')),
     title          text        NOT NULL DEFAULT '',
     content        text        NOT NULL,
+    content_characters integer NOT NULL GENERATED ALWAYS AS (char_length(content)) STORED,
     content_sha256 bytea       NOT NULL CHECK (octet_length(content_sha256) = 32),
+    recipe_sha256  bytea       NOT NULL CHECK (octet_length(recipe_sha256) = 32),
     metadata       jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
     language       text        NOT NULL DEFAULT 'english',
     chunk_count    integer     NOT NULL CHECK (chunk_count >= 0),
+    job_id         uuid        NOT NULL,
+    submitted_at   timestamptz NOT NULL,
     occurred_at    timestamptz NOT NULL DEFAULT now(),
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
@@ -24,6 +31,12 @@ ALTER TABLE documents ENABLE ROW LEVEL SECURITY;
 ALTER TABLE documents FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON documents
     USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
+
+-- What word search reads of a chunk. array_to_string is only "stable" because other element types may be; for text it
+-- never changes.
+CREATE FUNCTION chunk_words(title text, heading_path text[], content text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT concat_ws(' ', title, array_to_string(heading_path, ' '), content) $$;
 
 -- Passages: content is exactly the characters [start_char, end_char) of the document's content. What a search filters
 -- by is repeated here, so that one index scan answers it.
@@ -47,7 +60,7 @@ CREATE TABLE document_chunks (
     occurred_at   timestamptz NOT NULL,
     model_id      smallint    NOT NULL REFERENCES embedding_models (id),
     lexemes       tsvector    NOT NULL
-        GENERATED ALWAYS AS (text_lexemes(language, title || ' ' || content)) STORED,
+        GENERATED ALWAYS AS (text_lexemes(language, chunk_words(title, heading_path, content))) STORED,
     embedding     vector(384) NOT NULL,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, document_id, chunk_index),
@@ -60,13 +73,16 @@ ALTER TABLE document_chunks FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON document_chunks
     USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
 
--- Work to take documents in. A worker holds a job by a lease that it renews.
+-- Work to take documents in. A job is worked on in slices: a worker holds it by a lease that it renews, and gives it
+-- back so that other tenants get their turn. receiving: its documents are still arriving; nobody sees it, and it is
+-- dropped when they stop arriving.
 CREATE TABLE ingestion_jobs (
     tenant_id        uuid        NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
     id               uuid        NOT NULL,
     status           text        NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'processing', 'completed', 'failed', 'partial')),
-    total            integer     NOT NULL CHECK (total >= 0),
+    receiving        boolean     NOT NULL DEFAULT false,
+    total            integer     NOT NULL DEFAULT 0 CHECK (total >= 0),
     processed        integer     NOT NULL DEFAULT 0 CHECK (processed >= 0),
     failed           integer     NOT NULL DEFAULT 0 CHECK (failed >= 0),
     unchanged        integer     NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
@@ -78,12 +94,16 @@ CREATE TABLE ingestion_jobs (
     requested_by     text        NOT NULL,
     lease_owner      uuid,
     lease_expires_at timestamptz,
-    created_at       timestamptz NOT NULL DEFAULT now(),
+    claimed_at       timestamptz,
+    created_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at       timestamptz,
     finished_at      timestamptz,
-    PRIMARY KEY (tenant_id, id)
+    PRIMARY KEY (tenant_id, id),
+    CHECK (receiving OR (status IN ('queued', 'processing')) = (finished_at IS NULL))
 );
 CREATE UNIQUE INDEX ingestion_jobs_request ON ingestion_jobs (tenant_id, request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX ingestion_jobs_created ON ingestion_jobs (tenant_id, created_at DESC, id DESC);
+CREATE INDEX ingestion_jobs_claimed ON ingestion_jobs (tenant_id, claimed_at DESC) WHERE claimed_at IS NOT NULL;
 CREATE INDEX ingestion_jobs_open ON ingestion_jobs (created_at) WHERE status IN ('queued', 'processing');
 ALTER TABLE ingestion_jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ingestion_jobs FORCE ROW LEVEL SECURITY;
@@ -92,27 +112,34 @@ CREATE POLICY tenant_isolation ON ingestion_jobs
 -- Finding the next job to work on looks across tenants; it sees jobs, never documents.
 CREATE POLICY control_plane ON ingestion_jobs TO memsidecar_control USING (true);
 
--- What a job has to take in. raw is emptied once the document is stored or has failed.
+-- What a job has to take in, as it was sent. raw is emptied once the document is stored or has failed; attempts counts
+-- how often a worker began, so that a document that brings workers down is given up in the end.
 CREATE TABLE ingestion_job_documents (
     tenant_id     uuid        NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
     job_id        uuid        NOT NULL,
     position      integer     NOT NULL CHECK (position >= 0),
-    document_key  text        NOT NULL,
-    user_id       text        NOT NULL,
+    document_key  text        NOT NULL CHECK (char_length(document_key) BETWEEN 1 AND 1024),
+    user_id       text        NOT NULL CHECK (char_length(user_id) <= 256),
     is_global     boolean     NOT NULL,
     document_type text        CHECK (document_type IN ('text', 'markdown', 'html', 'pdf', 'code')),
     title         text        NOT NULL DEFAULT '',
-    metadata      jsonb       NOT NULL DEFAULT '{}',
+    metadata      jsonb       NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metadata) = 'object'),
     language      text        NOT NULL,
-    occurred_at   timestamptz NOT NULL,
+    occurred_at   timestamptz,
     raw           bytea,
     raw_sha256    bytea       NOT NULL CHECK (octet_length(raw_sha256) = 32),
+    recipe_sha256 bytea       NOT NULL CHECK (octet_length(recipe_sha256) = 32),
     status        text        NOT NULL DEFAULT 'queued'
         CHECK (status IN ('queued', 'completed', 'unchanged', 'failed', 'cancelled')),
+    attempts      integer     NOT NULL DEFAULT 0,
     document_id   uuid,
     PRIMARY KEY (tenant_id, job_id, position),
-    FOREIGN KEY (tenant_id, job_id) REFERENCES ingestion_jobs (tenant_id, id) ON DELETE CASCADE
+    UNIQUE (tenant_id, job_id, user_id, document_key),
+    FOREIGN KEY (tenant_id, job_id) REFERENCES ingestion_jobs (tenant_id, id) ON DELETE CASCADE,
+    CHECK (user_id <> '' OR is_global),
+    CHECK ((raw IS NULL) = (status <> 'queued'))
 );
+ALTER TABLE ingestion_job_documents ALTER COLUMN raw SET STORAGE EXTERNAL;
 ALTER TABLE ingestion_job_documents ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ingestion_job_documents FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON ingestion_job_documents

@@ -1,3 +1,4 @@
+DROP FUNCTION drop_abandoned_ingestion_jobs();
 DROP FUNCTION claim_ingestion_job(uuid, integer);
 DROP FUNCTION end_token(uuid, uuid, boolean, timestamptz);
 DROP FUNCTION list_tokens(uuid, timestamptz, uuid, integer);

@@ -76,7 +76,9 @@ CREATE FUNCTION end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean
     RETURNING *
     $$;
 
--- Takes the oldest job nobody works on, for lease_seconds; a job whose lease ran out counts as such.
+-- Takes a job nobody works on, for lease_seconds; a job whose lease ran out counts as such. The tenant served longest
+-- ago comes first, and of its jobs the one served longest ago: a thousand jobs of one tenant do not hold up the one job
+-- of another, nor does one large job hold up the small ones after it.
 CREATE FUNCTION claim_ingestion_job(worker uuid, lease_seconds integer)
     RETURNS TABLE (tenant_id uuid, job_id uuid)
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
@@ -84,16 +86,28 @@ CREATE FUNCTION claim_ingestion_job(worker uuid, lease_seconds integer)
     UPDATE ingestion_jobs AS job
     SET status = 'processing', lease_owner = worker,
         lease_expires_at = clock_timestamp() + make_interval(secs => lease_seconds),
+        claimed_at = clock_timestamp(),
         started_at = COALESCE(job.started_at, clock_timestamp())
     FROM (
         SELECT open.tenant_id, open.id
         FROM ingestion_jobs AS open
         WHERE open.status IN ('queued', 'processing')
+          AND NOT open.receiving
           AND (open.lease_expires_at IS NULL OR open.lease_expires_at < clock_timestamp())
-        ORDER BY open.created_at
+        ORDER BY
+            (SELECT max(served.claimed_at) FROM ingestion_jobs AS served WHERE served.tenant_id = open.tenant_id)
+                NULLS FIRST,
+            open.claimed_at NULLS FIRST, open.created_at, open.id
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS next
     WHERE job.tenant_id = next.tenant_id AND job.id = next.id
     RETURNING job.tenant_id, job.id
+    $$;
+
+-- Forgets jobs whose documents stopped arriving before all of them were there.
+CREATE FUNCTION drop_abandoned_ingestion_jobs() RETURNS void
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$
+    DELETE FROM ingestion_jobs WHERE receiving AND lease_expires_at < clock_timestamp()
     $$;

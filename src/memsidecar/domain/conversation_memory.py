@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from memsidecar.domain.caller import Right
+from memsidecar.domain.embedding import NO_EMBEDDING
 from memsidecar.domain.errors import NotFound
 from memsidecar.domain.scopes import allowed_scope
+from memsidecar.domain.turns import TurnAction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,11 @@ class ConversationStore(Protocol):
         """Store rows durably, each for itself, and answer in the same order.
 
         A repeated event gives the first row's ``AppendedTurn`` with ``repeated`` set; a repeated event with other
-        content gives ``AlreadyExists``.
+        content gives ``EventContentDiffers``. Other content means: another ``action``, ``content`` or ``target``, and
+        for what was said also another conversation, role or speaker id. It does not mean another ``occurred_at``, which
+        may be the moment of each delivery, nor other metadata or another display name, which channels look up or count
+        up each time they deliver. The conversation, role and speaker of an edit count for nothing once its original is
+        known, so they may differ too.
         """
         ...
 
@@ -55,7 +61,10 @@ class ConversationStore(Protocol):
     async def turn_history(
         self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
     ) -> list[Turn]:
-        """Read every row of the turn that ``turn_id`` belongs to, oldest first; empty when there is none."""
+        """Read everything that happened to the turn that ``turn_id`` belongs to, oldest first.
+
+        Each line has the id of its own row; empty when there is none.
+        """
         ...
 
     async def get_turn(
@@ -98,13 +107,21 @@ class ConversationMemory:
         tenant_id = caller.tenant(Right.APPEND)
         for turn in turns:
             caller.require_agent(turn.agent_id)
-        embeddings = await self._embedder.embed([turn.content for turn in turns], deadline=caller.deadline)
+        texts = [turn.content for turn in turns if turn.action is not TurnAction.DELETED]
+        made = iter(await self._embedder.embed(texts, deadline=caller.deadline))
+        embeddings = [NO_EMBEDDING if turn.action is TurnAction.DELETED else next(made) for turn in turns]
         return await self._store.append(
             tenant_id, turns, embeddings, language=caller.language, deadline=caller.deadline
         )
 
     async def list_turns(
-        self, caller: Caller, scope: TurnScope, *, newest_first: bool, limit: int, after: tuple[datetime, UUID] | None
+        self,
+        caller: Caller,
+        scope: TurnScope,
+        *,
+        newest_first: bool,
+        limit: int,
+        after: tuple[datetime, UUID] | None,
     ) -> Page[Turn]:
         """Read visible turns in the order they were said.
 

@@ -51,6 +51,10 @@ class Embedding:
     """True when the text had more than 256 word pieces and the rest was not read by the model."""
 
 
+NO_EMBEDDING = Embedding(vector=bytes(4 * DIMENSIONS), token_count=0, truncated=False)
+"""What is stored where there is no text: a deletion."""
+
+
 class Embedder(Protocol):
     """Turns texts into vectors."""
 

@@ -36,8 +36,20 @@ MAX_TITLE_CHARACTERS = 512
 MAX_UNARY_DOCUMENT_BYTES = 4 * 1_048_576
 """A document in one message; larger ones are streamed."""
 MAX_DOCUMENT_BYTES = 32 * 1_048_576
+MAX_JOB_DOCUMENTS = 10_000
+"""Documents in one job."""
+MAX_JOB_BYTES = 1_073_741_824
+"""Content of all documents of one job."""
+MAX_SCOPE_DOCUMENTS = 256
+"""Documents listed in one scope."""
+MAX_LANGUAGE_CHARACTERS = 63
+"""Length of a name in Postgres, which names text search configurations."""
+DEFAULT_JOB_PAGE_SIZE = 20
+MAX_JOB_PAGE_SIZE = 200
 MAX_MEMORY_METADATA_BYTES = 65_536
 SOFT_MEMORY_BYTES = 16_384
 """Size of a user memory from which compaction is suggested: about 4,000 words of a prompt."""
 HARD_MEMORY_BYTES = 65_536
 """Size of a user memory that is not exceeded."""
+MAX_MEMORY_CHARACTERS = 1_048_576
+"""A memory text that is looked at; what passes ``HARD_MEMORY_BYTES`` is refused with the sizes."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from memsidecar.domain.errors import FieldViolation, InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -48,9 +50,10 @@ def decode_page_token(token: str, *, request_key: str, kinds: tuple[type, ...]) 
     if not token:
         return None
     try:
-        fingerprint, *values = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-        if fingerprint != _fingerprint(request_key):
-            raise ValueError(token)
+        fingerprint, *values = json.loads(
+            base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        )
+        kinds = kinds if fingerprint == _fingerprint(request_key) else ()
         return tuple(_READERS[kind](value) for kind, value in zip(kinds, values, strict=True))
     except (ValueError, TypeError, RecursionError):
         raise InvalidInput(

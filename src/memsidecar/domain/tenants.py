@@ -97,7 +97,9 @@ class TenantDirectory:
     def __init__(self, store: TenantStore) -> None:
         self._store = store
 
-    async def create(self, caller: Caller, name: str, settings: TenantSettings, tenant_id: UUID | None) -> Tenant:
+    async def create(
+        self, caller: Caller, name: str, settings: TenantSettings, tenant_id: UUID | None
+    ) -> Tenant:
         """Make a tenant.
 
         Raises:

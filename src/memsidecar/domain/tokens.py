@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from memsidecar.domain.caller import TENANT_RIGHTS, Right
-from memsidecar.domain.errors import FailedPrecondition, FieldViolation, InvalidInput, NotFound, PermissionDenied
+from memsidecar.domain.errors import (
+    FailedPrecondition,
+    FieldViolation,
+    InvalidInput,
+    NotFound,
+    PermissionDenied,
+)
 from memsidecar.domain.identifiers import new_uuid7
 
 if TYPE_CHECKING:
@@ -80,7 +86,13 @@ class TokenStore(Protocol):
         ...
 
     async def end(
-        self, token_id: UUID, *, tenant_id: UUID | None, any_tenant: bool, at: datetime, deadline: float | None
+        self,
+        token_id: UUID,
+        *,
+        tenant_id: UUID | None,
+        any_tenant: bool,
+        at: datetime,
+        deadline: float | None,
     ) -> Token | None:
         """Let a token end at a moment, never later than it would anyway; None when there is no such token."""
         ...
@@ -122,12 +134,25 @@ class TokenRegistry:
         if Right.OPERATOR in rights and (tenant is not None or rights != {Right.OPERATOR}):
             raise InvalidInput([FieldViolation("rights", "operator stands alone and belongs to no tenant")])
         if tenant is None and Right.OPERATOR not in rights:
-            raise InvalidInput([FieldViolation("tenant_id", "is required: name the tenant the token acts for")])
+            raise InvalidInput(
+                [FieldViolation("tenant_id", "is required: name the tenant the token acts for")]
+            )
         if Right.OPERATOR not in caller.rights and not rights <= caller.rights & TENANT_RIGHTS:
             raise PermissionDenied("a token cannot have rights that its maker lacks")
         if caller.agent_ids and not (agent_ids and agent_ids <= caller.agent_ids):
             raise PermissionDenied("a token cannot cover agents that its maker does not")
-        return await self._store_new(tenant, name, rights, agent_ids, lifetime, caller.deadline)
+        now = datetime.now(UTC)
+        token = Token(
+            token_id=new_uuid7(),
+            tenant_id=tenant,
+            name=name,
+            rights=rights,
+            agent_ids=agent_ids,
+            created_at=now,
+            expires_at=None if lifetime is None else now + lifetime,
+            revoked_at=None,
+        )
+        return await self._store_new(token, caller.deadline)
 
     async def list(
         self, caller: Caller, *, tenant_id: UUID | None, after: tuple[datetime, UUID] | None, limit: int
@@ -149,12 +174,10 @@ class TokenRegistry:
         """
         now = datetime.now(UTC)
         old = await self._end(caller, token_id, now + overlap)
-        if not old.works_at(now):
+        if any(end is not None and end < now for end in (old.expires_at, old.revoked_at)):
             raise FailedPrecondition("this token has ended: make a new one")
-        lifetime = None if old.expires_at is None else old.expires_at - now
-        return await self._store_new(
-            old.tenant_id, old.name, old.rights, old.agent_ids, lifetime, caller.deadline
-        )
+        successor = replace(old, token_id=new_uuid7(), created_at=now, revoked_at=None)
+        return await self._store_new(successor, caller.deadline)
 
     async def revoke(self, caller: Caller, token_id: UUID) -> Token:
         """End a token now.
@@ -175,27 +198,8 @@ class TokenRegistry:
             raise NotFound("there is no such token")
         return token
 
-    async def _store_new(
-        self,
-        tenant_id: UUID | None,
-        name: str,
-        rights: frozenset[Right],
-        agent_ids: frozenset[UUID],
-        lifetime: timedelta | None,
-        deadline: float | None,
-    ) -> tuple[Token, Secret]:
-        now = datetime.now(UTC)
+    async def _store_new(self, token: Token, deadline: float | None) -> tuple[Token, Secret]:
         secret = new_secret()
-        token = Token(
-            token_id=new_uuid7(),
-            tenant_id=tenant_id,
-            name=name,
-            rights=rights,
-            agent_ids=agent_ids,
-            created_at=now,
-            expires_at=None if lifetime is None else now + lifetime,
-            revoked_at=None,
-        )
         return await self._store.create(token, hash_secret(secret), deadline=deadline), secret
 
 

@@ -68,7 +68,11 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A stored turn."""
+    """How a turn stands, or one line of its history.
+
+    An edited turn keeps the id, conversation, role, speaker and ``occurred_at`` of its original; content and metadata
+    are the last edit's.
+    """
 
     turn_id: UUID
     agent_id: UUID

@@ -95,6 +95,11 @@ def installed_directory(root: Path) -> Path:
     return root / f"{MODEL_NAME}-graph{GRAPH_VERSION}"
 
 
+def tokenizer_file(root: Path) -> Path:
+    """Tokenizer of this program's model below a model root."""
+    return installed_directory(root) / TOKENIZER.name
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's content."""
     with path.open("rb") as file:

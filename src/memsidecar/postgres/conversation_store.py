@@ -6,12 +6,19 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from memsidecar.domain.errors import DatabaseUnavailable, DomainError, EventContentDiffers
+from memsidecar.domain.errors import (
+    DatabaseUnavailable,
+    DomainError,
+    EventContentDiffers,
+    FieldViolation,
+    InvalidInput,
+)
 from memsidecar.domain.identifiers import new_uuid7
 from memsidecar.domain.paging import Page
 from memsidecar.domain.turns import AppendedTurn, Conversation, Event, TurnAction
+from memsidecar.postgres.locks import turns_lock
 from memsidecar.postgres.queries import load_queries
-from memsidecar.postgres.turn_rows import scope_parameters, turn_from_row
+from memsidecar.postgres.turn_rows import event_from_row, scope_parameters, turn_from_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.embedding import Embedding
     from memsidecar.domain.turns import NewTurn, Turn, TurnScope
     from memsidecar.postgres.database import Connection, Database
+    from memsidecar.postgres.locks import AdvisoryLock
 
 _QUERIES = load_queries("conversation_memory")
 _NO_EVENT = Event(source="", event_id="")
@@ -43,21 +51,78 @@ class PostgresConversationStore:
         language: str,
         deadline: float | None,
     ) -> list[AppendedTurn | DomainError]:
-        """Store rows in one transaction of three round trips; see the port."""
-        columns = _columns(turns, embeddings)
-        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
-            answers = {
-                row["position"] - 1: row
-                for row in await connection.fetch(
-                    _QUERIES["append_turns"], tenant_id, self._model_id, language, *columns
+        """Store rows in one transaction; see the port.
+
+        What was said goes in with one statement, three round trips in all; an edit or a deletion with one of its own.
+        """
+        said = [index for index, turn in enumerate(turns) if turn.action is TurnAction.SAID]
+        changes = [index for index, turn in enumerate(turns) if turn.action is not TurnAction.SAID]
+        answers: dict[int, asyncpg.Record] = {}
+        async with self._database.tenant(
+            tenant_id, deadline=deadline, locks=_locks(tenant_id, turns)
+        ) as connection:
+            if said:
+                answers |= await self._append_said(
+                    connection, tenant_id, turns, embeddings, said=said, language=language
                 )
-            }
-            missing = [index for index in range(len(turns)) if index not in answers]
-            if missing:
-                answers |= await _find_events(connection, tenant_id, turns, missing)
-        return [
-            _outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)
-        ]
+            for index in changes:
+                answers[index] = await self._append_change(
+                    connection, tenant_id, turns[index], embeddings[index], language
+                )
+        return [_outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)]
+
+    async def _append_said(
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        turns: Sequence[NewTurn],
+        embeddings: Sequence[Embedding],
+        *,
+        said: Sequence[int],
+        language: str,
+    ) -> dict[int, asyncpg.Record]:
+        columns = _columns([turns[index] for index in said], [embeddings[index] for index in said])
+        rows = await connection.fetch(_QUERIES["append_turns"], tenant_id, self._model_id, language, *columns)
+        answers = {said[row["position"] - 1]: row for row in rows}
+        missing = [index for index in said if index not in answers]
+        if missing:
+            answers |= await _find_events(connection, tenant_id, turns, missing)
+        for row in rows:
+            if row["changed"]:
+                await connection.execute(_QUERIES["settle_turn"], tenant_id, row["id"], new_uuid7())
+        return answers
+
+    async def _append_change(
+        self, connection: Connection, tenant_id: UUID, turn: NewTurn, embedding: Embedding, language: str
+    ) -> asyncpg.Record:
+        event, target = turn.event or _NO_EVENT, turn.target or _NO_EVENT
+        row = await connection.fetchrow(
+            _QUERIES["append_change"],
+            tenant_id,
+            self._model_id,
+            language,
+            new_uuid7(),
+            turn.agent_id,
+            turn.user_id,
+            turn.conversation_id,
+            turn.role.value,
+            turn.speaker.speaker_id,
+            turn.speaker.display_name,
+            turn.action.value,
+            event.source or None,
+            event.event_id or None,
+            target.source,
+            target.event_id,
+            turn.content,
+            json.dumps(dict(turn.metadata)),
+            turn.occurred_at,
+            embedding.token_count,
+            embedding.truncated,
+            embedding.vector,
+        )
+        if row["settle"]:
+            await connection.execute(_QUERIES["settle_turn"], tenant_id, row["id"], new_uuid7())
+        return row
 
     async def list_turns(
         self,
@@ -83,18 +148,21 @@ class PostgresConversationStore:
         self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
     ) -> list[Turn]:
         """Read every row of a turn; see the port."""
-        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
-            rows = await connection.fetch(_QUERIES["turn_rows"], tenant_id, turn_id, list(agent_ids))
-        return [turn_from_row(row) for row in rows]
+        rows = await self._turn_rows(tenant_id, agent_ids, turn_id, deadline)
+        return [event_from_row(row) for row in rows if not row["repeats"]]
 
     async def get_turn(
         self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, *, deadline: float | None
     ) -> Turn | None:
         """Read the latest state of a turn; see the port."""
-        rows = await self.turn_history(tenant_id, agent_ids, turn_id, deadline=deadline)
-        if not rows or rows[-1].action is TurnAction.DELETED:
-            return None
-        return rows[-1]
+        rows = await self._turn_rows(tenant_id, agent_ids, turn_id, deadline)
+        return next((turn_from_row(row) for row in rows if row["standing"]), None)
+
+    async def _turn_rows(
+        self, tenant_id: UUID, agent_ids: Sequence[UUID], turn_id: UUID, deadline: float | None
+    ) -> list[asyncpg.Record]:
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            return list(await connection.fetch(_QUERIES["turn_rows"], tenant_id, turn_id, list(agent_ids)))
 
     async def list_conversations(
         self,
@@ -131,6 +199,15 @@ class PostgresConversationStore:
         )
 
 
+def _locks(tenant_id: UUID, turns: Sequence[NewTurn]) -> list[AdvisoryLock]:
+    """Lock whose turns may be named by an event; a row without one can neither change another nor be changed."""
+    return [
+        turns_lock(tenant_id, turn.agent_id, turn.user_id, shared=turn.action is TurnAction.SAID)
+        for turn in turns
+        if turn.event is not None or turn.target is not None
+    ]
+
+
 def _columns(turns: Sequence[NewTurn], embeddings: Sequence[Embedding]) -> list[list[Any]]:
     rows = [
         (
@@ -141,11 +218,8 @@ def _columns(turns: Sequence[NewTurn], embeddings: Sequence[Embedding]) -> list[
             turn.role.value,
             turn.speaker.speaker_id,
             turn.speaker.display_name,
-            turn.action.value,
             turn.event.source if turn.event else None,
             turn.event.event_id if turn.event else None,
-            turn.target.source if turn.target else None,
-            turn.target.event_id if turn.target else None,
             turn.content,
             json.dumps(dict(turn.metadata)),
             turn.occurred_at,
@@ -170,10 +244,8 @@ async def _find_events(
             (turns[index].event or _NO_EVENT).event_id,
             turns[index].conversation_id,
             turns[index].role.value,
-            turns[index].action.value,
+            turns[index].speaker.speaker_id,
             turns[index].content,
-            (turns[index].target or _NO_EVENT).source or None,
-            (turns[index].target or _NO_EVENT).event_id or None,
         )
         for index in missing
     ]
@@ -185,6 +257,10 @@ async def _find_events(
 def _outcome(row: asyncpg.Record | None, embedding: Embedding) -> AppendedTurn | DomainError:
     if row is None:
         return DatabaseUnavailable("the turn was erased while it was being repeated: send it again")
+    if row.get("wrong_target"):
+        return InvalidInput(
+            [FieldViolation("turn.target", "names an edit or a deletion: name the event that was said first")]
+        )
     if not row["same"]:
         return EventContentDiffers(
             "this event was stored before with other content: send an edit, or another event_id",

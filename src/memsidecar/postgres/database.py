@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded, DomainError
+from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded, DomainError
 from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.vectors import register_vector_codec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
 
-Connection = asyncpg.pool.PoolConnectionProxy
+    from memsidecar.postgres.locks import AdvisoryLock
+
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
 
 async def _keep_session_state(_connection: asyncpg.Connection) -> None:
@@ -86,28 +89,32 @@ class Database:
         """Tell whether the database runs statements; never raises what only means that it does not."""
         try:
             async with self.control() as connection:
-                return await connection.fetchval("SELECT 1") == 1
+                return bool(await connection.fetchval("SELECT 1"))
         except DatabaseBusy:
             return True  # every connection is at work, which is an answer
         except DomainError:
             return False
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: UUID, *, deadline: float | None = None) -> AsyncIterator[Connection]:
+    async def tenant(
+        self, tenant_id: UUID, *, deadline: float | None = None, locks: Iterable[AdvisoryLock] = ()
+    ) -> AsyncIterator[Connection]:
         """Run a transaction that sees and writes the rows of one tenant, committed on leaving without an error.
 
-        Costs two round trips beside the statements inside: BEGIN with the settings, and COMMIT.
+        Costs two round trips beside the statements inside: BEGIN with the settings and locks, and COMMIT.
 
         Args:
             tenant_id: Whose rows.
             deadline: Event loop time at which the caller stops waiting; becomes the statement timeout.
+            locks: Taken before the first statement, which therefore sees what earlier holders committed.
 
         Raises:
             DatabaseBusy: No connection came free in time.
             DatabaseUnavailable: The database is not there or went away.
             DeadlineExceeded: The deadline passed.
         """
-        async with self._transaction(f"SET LOCAL app.current_tenant = '{tenant_id}'", deadline) as connection:
+        setting = f"SET LOCAL app.current_tenant = '{tenant_id}';{lock_statements(locks)}"
+        async with self._transaction(setting, deadline) as connection:
             yield connection
 
     @asynccontextmanager
@@ -152,6 +159,10 @@ class Database:
                 f"all {self._pool.get_max_size()} database connections are in use: repeat the call after the given"
                 " delay, or raise the pool size or the number of replicas",
                 retry_after=timedelta(seconds=1),
+            ) from error
+        except asyncpg.PostgresError as error:
+            raise domain_error(error) or DatabaseUnavailable(
+                f"the database refuses connections (SQLSTATE {error.sqlstate}): look at its log"
             ) from error
         try:
             yield connection

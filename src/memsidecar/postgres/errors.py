@@ -30,14 +30,18 @@ def _busy(what: str) -> DatabaseBusy:
 
 
 _BY_SQLSTATE: dict[str, Callable[[], DomainError]] = {
-    "57014": lambda: DeadlineExceeded("the database did not finish before the deadline: narrow the scope or wait longer"),
+    "57014": lambda: DeadlineExceeded(
+        "the database did not finish before the deadline: narrow the scope or wait longer"
+    ),
     "53300": lambda: _busy("the database accepts no more connections"),
     "53100": lambda: _busy("the database has no disk space left"),
     "53200": lambda: _busy("the database has no memory left"),
     "40001": lambda: _busy("another transaction changed the same rows"),
     "40P01": lambda: _busy("the database stopped a deadlock"),
     "55P03": lambda: _busy("a lock was not available"),
-    "25006": lambda: DatabaseUnavailable("the database is read-only: it may be a standby, wait for the failover"),
+    "25006": lambda: DatabaseUnavailable(
+        "the database is read-only: it may be a standby, wait for the failover"
+    ),
 }
 _UNAVAILABLE_CLASSES = ("08", "57P", "58")
 """Connection exceptions, operator intervention (shutdown, crash, cannot connect now), and system errors."""

@@ -74,7 +74,9 @@ def run_scripts(revision: str, direction: str) -> None:
     folder = migrations_directory() / "sql" / revision
     scripts = sorted(folder.glob(f"*.{direction}.sql"), reverse=direction == "down")
     connection = op.get_bind()
-    connection.execute(text("SELECT 1"))  # the driver opens its transaction with the first statement it is given
+    connection.execute(
+        text("SELECT 1")
+    )  # the driver opens its transaction with the first statement it is given
     driver = cast("asyncpg.Connection", connection.connection.driver_connection)
     adapter = connection.connection.dbapi_connection
     for script in scripts:
@@ -132,15 +134,23 @@ async def _current_revision(connection: AsyncConnection) -> str | None:
     known = (await connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL"))).scalar_one()
     if not known:
         return None
-    return cast("str | None", (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar())
+    return cast(
+        "str | None", (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+    )
 
 
 async def _check_versions(connection: AsyncConnection) -> None:
-    number = int((await connection.execute(text("SELECT current_setting('server_version_num')"))).scalar_one())
+    number = int(
+        (await connection.execute(text("SELECT current_setting('server_version_num')"))).scalar_one()
+    )
     vector = (
-        await connection.execute(text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"))
+        await connection.execute(
+            text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+        )
     ).scalar()
-    installed = (await connection.execute(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))).scalar()
+    installed = (
+        await connection.execute(text("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
+    ).scalar()
     await connection.rollback()
     problem = version_problem(number // 10000, installed or vector)
     if problem is not None:

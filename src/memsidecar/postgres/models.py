@@ -22,5 +22,7 @@ async def register_model(database: Database, model: ModelIdentity) -> int:
                 _QUERIES["register_model"], model.name, model.precision, model.sha256, model.dimensions
             )
         if number is None:  # another replica registered it between the two statements
-            number = await connection.fetchval(_QUERIES["find_model"], model.name, model.precision, model.sha256)
+            number = await connection.fetchval(
+                _QUERIES["find_model"], model.name, model.precision, model.sha256
+            )
         return int(number)

@@ -86,7 +86,10 @@ def _tenant(row: asyncpg.Record) -> Tenant:
         settings=TenantSettings(
             language=row["language"],
             retention=Retention(
-                row["retain_turns"], row["retain_documents"], row["retain_jobs"], row["retain_memory_revisions"]
+                row["retain_turns"],
+                row["retain_documents"],
+                row["retain_jobs"],
+                row["retain_memory_revisions"],
             ),
             quota=Quota(row["max_turns"], row["max_document_bytes"], row["calls_per_second"]),
             memory_overflow=MemoryOverflow(row["memory_overflow"]),

@@ -68,7 +68,13 @@ class PostgresTokenStore:
         return Page(tokens, (tokens[-1].created_at, tokens[-1].token_id) if len(rows) > limit else None)
 
     async def end(
-        self, token_id: UUID, *, tenant_id: UUID | None, any_tenant: bool, at: datetime, deadline: float | None
+        self,
+        token_id: UUID,
+        *,
+        tenant_id: UUID | None,
+        any_tenant: bool,
+        at: datetime,
+        deadline: float | None,
     ) -> Token | None:
         """Let a token end; see the port."""
         async with self._database.control(deadline=deadline) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from memsidecar.domain.turns import TurnScope
 
 
+def event_from_row(row: asyncpg.Record) -> Turn:
+    """Build what a row says for itself, under its own id: one line of a turn's history."""
+    return replace(turn_from_row(row), turn_id=UUID(int=row["id"].int))
+
+
 def turn_from_row(row: asyncpg.Record) -> Turn:
     """Build the turn a row stands for; an edit carries the event of the turn it changes."""
     action = TurnAction(row["action"])
@@ -21,7 +27,7 @@ def turn_from_row(row: asyncpg.Record) -> Turn:
     source = row["target_source"] if changed else row["source"]
     event_id = row["target_event_id"] if changed else row["event_id"]
     return Turn(
-        turn_id=UUID(int=row["id"].int),
+        turn_id=UUID(int=row["turn_id"].int),
         agent_id=UUID(int=row["agent_id"].int),
         user_id=row["user_id"],
         conversation_id=row["conversation_id"],
@@ -34,7 +40,7 @@ def turn_from_row(row: asyncpg.Record) -> Turn:
         event=None if event_id is None else Event(source, event_id),
         action=action,
         token_count=row["token_count"],
-        edited_at=row["occurred_at"] if action is TurnAction.EDITED else None,
+        edited_at=row["changed_at"],
     )
 
 

@@ -62,15 +62,21 @@ def right_values(rights: Iterable[Right]) -> list[Any]:
 def read_tenant_name(violations: Violations, field: str, name: str) -> str:
     """Check the name of a tenant."""
     if not _TENANT_NAME.fullmatch(name):
-        violations.add(field, "must be 1 to 64 of a-z, 0-9 and -, starting with a letter, for example acme-support")
+        violations.add(
+            field, "must be 1 to 64 of a-z, 0-9 and -, starting with a letter, for example acme-support"
+        )
     return name
 
 
-def read_tenant_settings(violations: Violations, message: pb.Tenant, languages: frozenset[str]) -> TenantSettings:
+def read_tenant_settings(
+    violations: Violations, message: pb.Tenant, languages: frozenset[str]
+) -> TenantSettings:
     """Check the settings of a new tenant."""
     return TenantSettings(
         language=_read_language(violations, message.language or "english", languages),
-        retention=Retention(**{name: _read_retention(violations, message, name) for name in _RETENTION_FIELDS}),
+        retention=Retention(
+            **{name: _read_retention(violations, message, name) for name in _RETENTION_FIELDS}
+        ),
         quota=Quota(**{name: _read_quota(violations, message, name) for name in _QUOTA_FIELDS}),
         memory_overflow=_read_overflow(violations, message),
     )
@@ -86,7 +92,9 @@ def read_tenant_changes(
     changes: dict[str, Any] = {}
     for path in paths:
         if path not in _MASK_PATHS:
-            violations.add("update_mask", f"cannot change {path!r}: give any of {', '.join(sorted(_MASK_PATHS))}")
+            violations.add(
+                "update_mask", f"cannot change {path!r}: give any of {', '.join(sorted(_MASK_PATHS))}"
+            )
             continue
         if path == "language":
             changes["language"] = _read_language(violations, request.tenant.language, languages)
@@ -96,19 +104,22 @@ def read_tenant_changes(
             part, _, name = path.partition(".")
             names = (name,) if name else (_RETENTION_FIELDS if part == "retention" else _QUOTA_FIELDS)
             read = _read_retention if part == "retention" else _read_quota
-            changes.setdefault(part, {}).update({each: read(violations, request.tenant, each) for each in names})
+            changes.setdefault(part, {}).update(
+                {each: read(violations, request.tenant, each) for each in names}
+            )
     return changes
 
 
 def _read_language(violations: Violations, language: str, languages: frozenset[str]) -> str:
     if language not in languages:
-        violations.add("tenant.language", f"is not a known language: give one of {', '.join(sorted(languages))}")
+        violations.add(
+            "tenant.language", f"is not a known language: give one of {', '.join(sorted(languages))}"
+        )
     return language
 
 
 def _read_retention(violations: Violations, message: pb.Tenant, name: str) -> timedelta | None:
-    retention = message.retention
-    value = getattr(retention, name) if retention.HasField(name) else None
+    value = {descriptor.name: given for descriptor, given in message.retention.ListFields()}.get(name)
     return violations.duration(f"tenant.retention.{name}", value, least=_SHORTEST, most=_LONGEST)
 
 

@@ -26,12 +26,11 @@ from memsidecar.v1 import administration_pb2 as pb
 from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
 
 if TYPE_CHECKING:
-    import grpc
-
     from memsidecar.domain.embedding import ModelIdentity
     from memsidecar.domain.tenants import TenantDirectory
     from memsidecar.domain.tokens import TokenRegistry
     from memsidecar.rpc.authentication import Authentication
+    from memsidecar.rpc.context import ServicerContext
 
 MAX_TOKEN_NAME_CHARACTERS = 128
 MAX_TOKEN_AGENTS = 64
@@ -54,7 +53,11 @@ class AdministrationService(AdministrationServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
-        self, authentication: Authentication, tenants: TenantDirectory, tokens: TokenRegistry, info: ServerInfo
+        self,
+        authentication: Authentication,
+        tenants: TenantDirectory,
+        tokens: TokenRegistry,
+        info: ServerInfo,
     ) -> None:
         self._authentication = authentication
         self._tenants = tenants
@@ -62,7 +65,7 @@ class AdministrationService(AdministrationServiceServicer):
         self._info = info
 
     async def GetServerInfo(
-        self, _request: pb.GetServerInfoRequest, context: grpc.aio.ServicerContext
+        self, _request: pb.GetServerInfoRequest, context: ServicerContext
     ) -> pb.GetServerInfoResponse:
         """Say what this server is."""
         caller = await self._authentication.caller(context)
@@ -77,7 +80,7 @@ class AdministrationService(AdministrationServiceServicer):
         )
 
     async def CreateTenant(
-        self, request: pb.CreateTenantRequest, context: grpc.aio.ServicerContext
+        self, request: pb.CreateTenantRequest, context: ServicerContext
     ) -> pb.CreateTenantResponse:
         """Make a tenant."""
         caller = await self._authentication.caller(context)
@@ -89,9 +92,7 @@ class AdministrationService(AdministrationServiceServicer):
         tenant = await self._tenants.create(caller, name, settings, tenant_id)
         return pb.CreateTenantResponse(tenant=tenant_message(tenant))
 
-    async def GetTenant(
-        self, request: pb.GetTenantRequest, context: grpc.aio.ServicerContext
-    ) -> pb.GetTenantResponse:
+    async def GetTenant(self, request: pb.GetTenantRequest, context: ServicerContext) -> pb.GetTenantResponse:
         """Read a tenant."""
         caller = await self._authentication.caller(context)
         violations = Violations()
@@ -100,7 +101,7 @@ class AdministrationService(AdministrationServiceServicer):
         return pb.GetTenantResponse(tenant=tenant_message(await self._tenants.get(caller, tenant_id)))
 
     async def ListTenants(
-        self, request: pb.ListTenantsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListTenantsRequest, context: ServicerContext
     ) -> pb.ListTenantsResponse:
         """List tenants by name."""
         caller = await self._authentication.caller(context)
@@ -115,7 +116,7 @@ class AdministrationService(AdministrationServiceServicer):
         )
 
     async def UpdateTenant(
-        self, request: pb.UpdateTenantRequest, context: grpc.aio.ServicerContext
+        self, request: pb.UpdateTenantRequest, context: ServicerContext
     ) -> pb.UpdateTenantResponse:
         """Change the settings of a tenant."""
         caller = await self._authentication.caller(context)
@@ -123,10 +124,12 @@ class AdministrationService(AdministrationServiceServicer):
         tenant_id = violations.uuid("tenant.tenant_id", request.tenant.tenant_id)
         changes = read_tenant_changes(violations, request, LANGUAGES)
         violations.raise_if_any()
-        return pb.UpdateTenantResponse(tenant=tenant_message(await self._tenants.update(caller, tenant_id, changes)))
+        return pb.UpdateTenantResponse(
+            tenant=tenant_message(await self._tenants.update(caller, tenant_id, changes))
+        )
 
     async def CreateToken(
-        self, request: pb.CreateTokenRequest, context: grpc.aio.ServicerContext
+        self, request: pb.CreateTokenRequest, context: ServicerContext
     ) -> pb.CreateTokenResponse:
         """Make a token."""
         caller = await self._authentication.caller(context)
@@ -153,7 +156,7 @@ class AdministrationService(AdministrationServiceServicer):
         return pb.CreateTokenResponse(token=token_message(token), secret=secret)
 
     async def ListTokens(
-        self, request: pb.ListTokensRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListTokensRequest, context: ServicerContext
     ) -> pb.ListTokensResponse:
         """List tokens."""
         caller = await self._authentication.caller(context)
@@ -170,7 +173,7 @@ class AdministrationService(AdministrationServiceServicer):
         )
 
     async def RotateToken(
-        self, request: pb.RotateTokenRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RotateTokenRequest, context: ServicerContext
     ) -> pb.RotateTokenResponse:
         """Make a successor of a token."""
         caller = await self._authentication.caller(context)
@@ -189,7 +192,7 @@ class AdministrationService(AdministrationServiceServicer):
         return pb.RotateTokenResponse(token=token_message(token), secret=secret)
 
     async def RevokeToken(
-        self, request: pb.RevokeTokenRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RevokeTokenRequest, context: ServicerContext
     ) -> pb.RevokeTokenResponse:
         """End a token."""
         caller = await self._authentication.caller(context)

@@ -13,9 +13,8 @@ from memsidecar.domain.errors import Unauthenticated
 from memsidecar.domain.tokens import hash_secret
 
 if TYPE_CHECKING:
-    import grpc
-
     from memsidecar.domain.tokens import Token, TokenStore
+    from memsidecar.rpc.context import ServicerContext
 
 TOKEN_CACHE_SECONDS = 2.0
 """How long a token is believed before the database is asked again: a revocation is felt everywhere within this time."""
@@ -26,7 +25,7 @@ TOKEN_CACHE_SIZE = 10_000
 class Authentication(Protocol):
     """Finds out who is calling."""
 
-    async def caller(self, context: grpc.aio.ServicerContext) -> Caller:
+    async def caller(self, context: ServicerContext) -> Caller:
         """Give the caller of a call, its deadline included.
 
         Raises:
@@ -41,7 +40,7 @@ class OpenAuthentication:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def caller(self, context: grpc.aio.ServicerContext) -> Caller:
+    async def caller(self, context: ServicerContext) -> Caller:
         """Give the one caller there is."""
         return replace(self._caller, deadline=_deadline(context))
 
@@ -53,7 +52,7 @@ class TokenAuthentication:
         self._store = store
         self._known: OrderedDict[bytes, tuple[float, Token | None]] = OrderedDict()
 
-    async def caller(self, context: grpc.aio.ServicerContext) -> Caller:
+    async def caller(self, context: ServicerContext) -> Caller:
         """Give the caller behind the token; see the protocol."""
         deadline = _deadline(context)
         token = await self._find(_bearer_secret(context), deadline)
@@ -82,7 +81,7 @@ class TokenAuthentication:
         return token
 
 
-def _bearer_secret(context: grpc.aio.ServicerContext) -> str:
+def _bearer_secret(context: ServicerContext) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization":
             scheme, _, secret = str(value).partition(" ")
@@ -92,6 +91,6 @@ def _bearer_secret(context: grpc.aio.ServicerContext) -> str:
     raise Unauthenticated("this server needs a token: send the metadata 'authorization: Bearer <token>'")
 
 
-def _deadline(context: grpc.aio.ServicerContext) -> float | None:
+def _deadline(context: ServicerContext) -> float | None:
     remaining = context.time_remaining()
     return None if remaining is None else asyncio.get_running_loop().time() + remaining

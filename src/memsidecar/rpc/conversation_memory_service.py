@@ -24,12 +24,11 @@ from memsidecar.v1 import conversation_memory_pb2 as pb
 from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryServiceServicer
 
 if TYPE_CHECKING:
-    import grpc
-
     from memsidecar.domain.conversation_memory import ConversationMemory
     from memsidecar.domain.embedding import ModelIdentity
     from memsidecar.domain.recall import RecallEngine
     from memsidecar.rpc.authentication import Authentication
+    from memsidecar.rpc.context import ServicerContext
 
 
 class ConversationMemoryService(ConversationMemoryServiceServicer):
@@ -48,7 +47,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         self._model = model
 
     async def AppendTurn(
-        self, request: pb.AppendTurnRequest, context: grpc.aio.ServicerContext
+        self, request: pb.AppendTurnRequest, context: ServicerContext
     ) -> pb.AppendTurnResponse:
         """Store one turn."""
         caller = await self._authentication.caller(context)
@@ -61,7 +60,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         return pb.AppendTurnResponse(turn=appended_message(outcome, self._model))
 
     async def AppendTurns(
-        self, request: pb.AppendTurnsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.AppendTurnsRequest, context: ServicerContext
     ) -> pb.AppendTurnsResponse:
         """Store many turns, each for itself."""
         caller = await self._authentication.caller(context)
@@ -69,7 +68,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         violations.count("turns", len(request.turns), least=1, most=MAX_BATCH_TURNS)
         size = sum(len(turn.content.encode()) for turn in request.turns)
         if size > MAX_BATCH_CONTENT_BYTES:
-            violations.add("turns", f"hold {size:,} bytes of content: send at most {MAX_BATCH_CONTENT_BYTES:,}")
+            violations.add(
+                "turns", f"hold {size:,} bytes of content: send at most {MAX_BATCH_CONTENT_BYTES:,}"
+            )
         turns = [
             read_new_turn(violations, f"turns[{index}]", turn)
             for index, turn in enumerate(request.turns[:MAX_BATCH_TURNS])
@@ -87,7 +88,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         return pb.AppendTurnsResponse(results=results)
 
     async def RecallSimilar(
-        self, request: pb.RecallSimilarRequest, context: grpc.aio.ServicerContext
+        self, request: pb.RecallSimilarRequest, context: ServicerContext
     ) -> pb.RecallSimilarResponse:
         """Find what matters for a query."""
         caller = await self._authentication.caller(context)
@@ -96,9 +97,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         violations.raise_if_any()
         return recall_message(await self._recall_engine.recall(caller, recall_request))
 
-    async def ListTurns(
-        self, request: pb.ListTurnsRequest, context: grpc.aio.ServicerContext
-    ) -> pb.ListTurnsResponse:
+    async def ListTurns(self, request: pb.ListTurnsRequest, context: ServicerContext) -> pb.ListTurnsResponse:
         """Read turns in the order they were said."""
         caller = await self._authentication.caller(context)
         violations = Violations()
@@ -116,7 +115,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
             next_page_token=encode_page_token(page.next_position, request_key=request_key),
         )
 
-    async def GetTurn(self, request: pb.GetTurnRequest, context: grpc.aio.ServicerContext) -> pb.GetTurnResponse:
+    async def GetTurn(self, request: pb.GetTurnRequest, context: ServicerContext) -> pb.GetTurnResponse:
         """Read one turn."""
         caller = await self._authentication.caller(context)
         violations = Violations()
@@ -125,7 +124,7 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         return pb.GetTurnResponse(turn=turn_message(await self._memory.get_turn(caller, turn_id)))
 
     async def GetTurnHistory(
-        self, request: pb.GetTurnHistoryRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetTurnHistoryRequest, context: ServicerContext
     ) -> pb.GetTurnHistoryResponse:
         """Read everything that happened to a turn."""
         caller = await self._authentication.caller(context)
@@ -133,10 +132,12 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         turn_id = violations.uuid("turn_id", request.turn_id)
         violations.raise_if_any()
         rows = [turn_message(turn) for turn in await self._memory.turn_history(caller, turn_id)]
-        return pb.GetTurnHistoryResponse(rows=rows, deleted=rows[-1].action == pb.TURN_ACTION_DELETED)
+        return pb.GetTurnHistoryResponse(
+            rows=rows, deleted=any(row.action == pb.TURN_ACTION_DELETED for row in rows)
+        )
 
     async def ListConversations(
-        self, request: pb.ListConversationsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListConversationsRequest, context: ServicerContext
     ) -> pb.ListConversationsResponse:
         """List conversations."""
         caller = await self._authentication.caller(context)
@@ -145,7 +146,9 @@ class ConversationMemoryService(ConversationMemoryServiceServicer):
         limit = violations.page_size(request.page_size, default=DEFAULT_PAGE_SIZE)
         violations.raise_if_any()
         request_key = f"conversations {scope!r}"
-        after = decode_page_token(request.page_token, request_key=request_key, kinds=(datetime, UUID, str, str))
+        after = decode_page_token(
+            request.page_token, request_key=request_key, kinds=(datetime, UUID, str, str)
+        )
         page = await self._memory.list_conversations(caller, scope, limit=limit, after=after)
         return pb.ListConversationsResponse(
             conversations=[conversation_message(conversation) for conversation in page.items],

@@ -26,7 +26,8 @@ from memsidecar.domain.turns import (
     TurnScope,
 )
 from memsidecar.rpc.messages import model_message, struct, time_range, timestamp
-from memsidecar.v1 import common_pb2, conversation_memory_pb2 as pb
+from memsidecar.v1 import common_pb2
+from memsidecar.v1 import conversation_memory_pb2 as pb
 
 if TYPE_CHECKING:
     from memsidecar.domain.embedding import ModelIdentity
@@ -61,9 +62,7 @@ def read_new_turn(violations: Violations, field: str, message: pb.NewTurn) -> Ne
     now = datetime.now(UTC)
     action = violations.choice(f"{field}.action", message.action, _ACTIONS, default=TurnAction.SAID)
     deleting = action is TurnAction.DELETED
-    role = violations.choice(
-        f"{field}.role", message.role, _ROLES, default=Role.SYSTEM if deleting else None
-    )
+    role = violations.choice(f"{field}.role", message.role, _ROLES, default=Role.SYSTEM if deleting else None)
     if deleting and message.content:
         violations.add(f"{field}.content", "must be empty for a deletion")
     occurred_at = violations.time(
@@ -119,9 +118,7 @@ def _read_event_or_request(violations: Violations, field: str, message: pb.NewTu
     return None
 
 
-def _read_target(
-    violations: Violations, field: str, message: pb.NewTurn, action: TurnAction
-) -> Event | None:
+def _read_target(violations: Violations, field: str, message: pb.NewTurn, action: TurnAction) -> Event | None:
     if action is TurnAction.SAID:
         if message.HasField("target"):
             violations.add(f"{field}.target", "must be empty unless action is an edit or a deletion")
@@ -176,8 +173,10 @@ def read_recall(violations: Violations, message: pb.RecallSimilarRequest) -> Rec
 
 
 def _read_ranking(violations: Violations, message: pb.RankingOptions) -> RankingOptions:
+    given = {descriptor.name: value for descriptor, value in message.ListFields()}
+
     def optional(name: str, most: float) -> float | None:
-        value = getattr(message, name) if message.HasField(name) else None
+        value = given.get(name)
         return violations.number(f"ranking.{name}", value, least=0, most=most)
 
     return RankingOptions(

@@ -13,15 +13,17 @@ from memsidecar.rpc.errors import status_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from memsidecar.rpc.context import ServicerContext
+
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Outermost interceptor: nothing leaves the server but a well-formed status."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         """Wrap the handler of a call."""
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith("/memsidecar."):
@@ -40,31 +42,31 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _answering(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def answer(request: Any, context: ServicerContext) -> Any:
         if not inspect.iscoroutinefunction(behaviour):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not implement the call")
         try:
             return await behaviour(request, context)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             await _abort(context, error)
 
     return answer
 
 
 def _streaming(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
-    async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+    async def stream(request: Any, context: ServicerContext) -> AsyncIterator[Any]:
         if not inspect.isasyncgenfunction(behaviour):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not implement the call")
         try:
             async for message in behaviour(request, context):
                 yield message
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             await _abort(context, error)
 
     return stream
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> None:
+async def _abort(context: ServicerContext, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     await context.abort_with_status(rpc_status.to_status(status_of(error)))

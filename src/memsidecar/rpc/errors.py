@@ -47,7 +47,9 @@ STATUS_CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
 }
 """Subclasses take the code of their nearest listed base."""
 
-_INTERNAL_TEXT = "something went wrong inside memsidecar: the server's log has the details under this call's request id"
+_INTERNAL_TEXT = (
+    "something went wrong inside memsidecar: the server's log has the details under this call's request id"
+)
 _UNAVAILABLE_RETRY_SECONDS = 1
 
 

@@ -23,7 +23,10 @@ class HealthMonitor:
     """Keeps the health of every service up to date, in the background."""
 
     def __init__(
-        self, servicer: health.aio.HealthServicer, services: Sequence[str], database_answers: Callable[[], Awaitable[bool]]
+        self,
+        servicer: health.aio.HealthServicer,
+        services: Sequence[str],
+        database_answers: Callable[[], Awaitable[bool]],
     ) -> None:
         self._servicer = servicer
         self._services = ("", *services)

@@ -63,7 +63,9 @@ class GrpcServer:
         add_AdministrationServiceServicer_to_server(administration, self._server)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        reflection.enable_server_reflection([*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        reflection.enable_server_reflection(
+            [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+        )
         self._health = HealthMonitor(health_servicer, SERVICES, database_answers)
 
     async def start(self, address: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -118,7 +119,9 @@ class Violations:
             return None
         return value
 
-    def time(self, field: str, value: Timestamp | None, *, not_after: datetime | None = None) -> datetime | None:
+    def time(
+        self, field: str, value: Timestamp | None, *, not_after: datetime | None = None
+    ) -> datetime | None:
         """Check an optional time between 1970 and 9999."""
         if value is None:
             return None
@@ -127,7 +130,9 @@ class Violations:
             return None
         moment = _EARLIEST + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
         if not_after is not None and moment > not_after:
-            self.add(field, f"lies in the future: give a time until {not_after.isoformat(timespec='seconds')}")
+            self.add(
+                field, f"lies in the future: give a time until {not_after.isoformat(timespec='seconds')}"
+            )
         return moment
 
     def duration(
@@ -163,14 +168,21 @@ class Violations:
             self.add(field, f"is {len(encoded):,} bytes as JSON: shorten it to at most {most:,}")
         return content
 
-    def choice(self, field: str, value: int, choices: Mapping[int, E], *, default: E | None = None) -> E | None:
+    def choice(
+        self, field: str, value: int, choices: Mapping[Any, E], *, default: E | None = None
+    ) -> E | None:
         """Check an enum value; 0 stands for ``default``, and is refused where there is none."""
         if value == 0 and default is not None:
             return default
         if value not in choices:
-            self.add(field, f"is {value}: give one of {', '.join(str(choice) for choice in sorted(choices))}")
+            named = ", ".join(f"{choice} ({_plain(choices[choice])})" for choice in sorted(choices))
+            self.add(field, f"is {value}: give one of {named}")
             return default
         return choices[value]
+
+
+def _plain(choice: object) -> object:
+    return choice.value if isinstance(choice, Enum) else choice
 
 
 def _depth(values: Iterable[Any], level: int = 1) -> int:

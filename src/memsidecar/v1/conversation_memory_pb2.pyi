@@ -34,9 +34,13 @@ class _TurnActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnAction
     TURN_ACTION_SAID: _TurnAction.ValueType  # 1
     """Somebody said something."""
     TURN_ACTION_EDITED: _TurnAction.ValueType  # 2
-    """The content of an earlier turn is now another."""
+    """The content and metadata of a turn are now others. Of several edits the one made last stands. Everything else stays
+    as it was said: turn id, conversation, role, speaker and time.
+    """
     TURN_ACTION_DELETED: _TurnAction.ValueType  # 3
-    """An earlier turn was deleted: recall and listing hide it, history keeps it until it is erased."""
+    """A turn was deleted, for good: recall and listing hide it, whatever edits arrive later; history keeps it until it is
+    erased.
+    """
 
 class TurnAction(_TurnAction, metaclass=_TurnActionEnumTypeWrapper):
     """What an appended row says."""
@@ -46,9 +50,13 @@ TURN_ACTION_UNSPECIFIED: TurnAction.ValueType  # 0
 TURN_ACTION_SAID: TurnAction.ValueType  # 1
 """Somebody said something."""
 TURN_ACTION_EDITED: TurnAction.ValueType  # 2
-"""The content of an earlier turn is now another."""
+"""The content and metadata of a turn are now others. Of several edits the one made last stands. Everything else stays
+as it was said: turn id, conversation, role, speaker and time.
+"""
 TURN_ACTION_DELETED: TurnAction.ValueType  # 3
-"""An earlier turn was deleted: recall and listing hide it, history keeps it until it is erased."""
+"""A turn was deleted, for good: recall and listing hide it, whatever edits arrive later; history keeps it until it is
+erased.
+"""
 Global___TurnAction: _TypeAlias = TurnAction  # noqa: Y015
 
 class _RecallMode:
@@ -199,7 +207,9 @@ class NewTurn(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was said. Default: the moment of the call. At most 1 day in the future."""
+        """When it was said; of an edit or deletion, when that was made. Default: the moment of the call. At most 1 day in the
+        future.
+        """
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -211,8 +221,9 @@ class NewTurn(_message.Message):
 
     @_builtins.property
     def target(self) -> Global___Event:
-        """The event an edit or deletion changes, required for those and refused otherwise. It may arrive before the event it
-        points to.
+        """The event an edit or deletion changes, required for those and refused otherwise: the one that was said, never
+        another edit. It may arrive before the event it points to; an edit then stands in for the turn, at its own place and
+        time, until that event arrives.
         """
 
     def __init__(
@@ -259,7 +270,7 @@ class Turn(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     EDITED_AT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """Server-made UUIDv7 of the first row of this turn."""
+    """Server-made UUIDv7 of the first row of this turn; in a history, of each row."""
     agent_id: _builtins.str
     """The agent that remembers."""
     user_id: _builtins.str
@@ -278,11 +289,11 @@ class Turn(_message.Message):
 
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was said."""
+        """When it was said, edited or not."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored."""
+        """When this state of it was stored."""
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -294,7 +305,7 @@ class Turn(_message.Message):
 
     @_builtins.property
     def edited_at(self) -> _timestamp_pb2.Timestamp:
-        """When the last edit was made; unset when there was none."""
+        """When the last edit was made; unset when there was none. In a history, when each edit or deletion was made."""
 
     def __init__(
         self,
@@ -358,7 +369,7 @@ class AppendedTurn(_message.Message):
     TRUNCATED_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """UUID of the stored row; of the first one when this was a repetition."""
+    """UUID of the stored row; of the first one when this was a repetition. GetTurn takes that of any row of a turn."""
     repeated: _builtins.bool
     """True when the same event was stored before: nothing was added."""
     token_count: _builtins.int

@@ -81,7 +81,9 @@ class ConversationMemoryServiceServicer:
         finds it. Safe to repeat when `event` or `request_id` is set. Needs the right `append`.
 
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS (`EVENT_CONTENT_DIFFERS`) when the same event was stored with other
-        content; RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
+        content, that is another action, content or target, and for what was said another conversation, role or speaker id;
+        times, metadata and display names may differ between deliveries of one event, and the first ones stay;
+        RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class ConversationMemoryServiceStub:
     finds it. Safe to repeat when `event` or `request_id` is set. Needs the right `append`.
 
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS (`EVENT_CONTENT_DIFFERS`) when the same event was stored with other
-    content; RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
+    content, that is another action, content or target, and for what was said another conversation, role or speaker id;
+    times, metadata and display names may differ between deliveries of one event, and the first ones stay;
+    RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
     """
     AppendTurns: _grpc.UnaryUnaryMultiCallable[_conversation_memory_pb2.AppendTurnsRequest, _conversation_memory_pb2.AppendTurnsResponse]
     """Stores up to 256 turns; each stands or falls alone, with a result of its own in the same order. Needs `append`."""
@@ -65,7 +67,9 @@ class ConversationMemoryServiceAsyncStub(ConversationMemoryServiceStub):
     finds it. Safe to repeat when `event` or `request_id` is set. Needs the right `append`.
 
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS (`EVENT_CONTENT_DIFFERS`) when the same event was stored with other
-    content; RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
+    content, that is another action, content or target, and for what was said another conversation, role or speaker id;
+    times, metadata and display names may differ between deliveries of one event, and the first ones stay;
+    RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
     """
     AppendTurns: _aio.UnaryUnaryMultiCallable[_conversation_memory_pb2.AppendTurnsRequest, _conversation_memory_pb2.AppendTurnsResponse]  # type: ignore[assignment]
     """Stores up to 256 turns; each stands or falls alone, with a result of its own in the same order. Needs `append`."""
@@ -95,7 +99,9 @@ class ConversationMemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         finds it. Safe to repeat when `event` or `request_id` is set. Needs the right `append`.
 
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS (`EVENT_CONTENT_DIFFERS`) when the same event was stored with other
-        content; RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
+        content, that is another action, content or target, and for what was said another conversation, role or speaker id;
+        times, metadata and display names may differ between deliveries of one event, and the first ones stay;
+        RESOURCE_EXHAUSTED under overload or over quota, with RetryInfo.
         """
 
     @_abc_1.abstractmethod

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _QUERIES = load_queries("embedded_cluster")
 
-SETTINGS_FILE = "memsidecar.conf"
 CHARACTER_LOCALES = ("C.UTF-8", "en_US.UTF-8")
 """Full-text search takes from the system's locale what a letter is: in the C locale a dash or a curly quote
 counts as one. The first is in every current Linux, the second in every macOS."""
@@ -67,13 +66,16 @@ async def make_cluster(
         )
 
 
-def write_settings(directory: DataDirectory, account: Account | None, settings: Mapping[str, str]) -> None:
-    """Write the settings for the next start."""
-    written = directory.cluster / f"{SETTINGS_FILE}.new"
+def write_settings(directory: DataDirectory, settings: Mapping[str, str]) -> None:
+    """Write the settings for the next start.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    written = directory.settings.with_suffix(".new")
     written.write_text(configuration_text(settings), encoding="utf-8")
-    if account is not None:
-        account.own(written)
-    written.replace(directory.cluster / SETTINGS_FILE)
+    written.chmod(0o644)  # for the user Postgres runs as; an ordinary user's directory lets nobody else in
+    written.replace(directory.settings)
 
 
 async def make_database(urls: DatabaseUrls) -> None:
@@ -144,10 +146,6 @@ async def _initialise(
     if process.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise SetupError(startup_problem("initdb", output, directory.path))
-    with (unfinished / "postgresql.conf").open("a", encoding="utf-8") as file:
-        file.write(f"\ninclude '{SETTINGS_FILE}'\n")
-        file.flush()
-        os.fsync(file.fileno())
     if account is not None:
         account.own_tree(unfinished)
     unfinished.rename(directory.cluster)

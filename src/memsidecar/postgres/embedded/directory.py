@@ -4,12 +4,16 @@
 
     server.lock     held by the process that serves this directory, and naming it
     postgres.lock   held by Postgres: its processes inherit it, so it is free exactly when none of them lives
+    memsidecar.conf the settings
     cluster/        the data files, owned by the user Postgres runs as
     socket/         the socket; a link to a short directory when this one's path is too long for a socket
     postgres.log    what Postgres logged, with postgres.log.1 before it
 
-Both locks are the kernel's (flock): they end with the processes that hold them, however those end, and no
-process number, which another process may have by then, has to be believed.
+Both locks are the kernel's (flock): they end with the processes that hold them, however those end, and no process
+number, which another process may have by then, has to be believed.
+
+When this process is root, only ``cluster`` and what ``socket`` names belong to the user Postgres runs as, and root
+writes to no file in them: a link there could lead it astray.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path))  # noqa: PTH100 - links in it are the operator's, and stay
         self.cluster = self.path / "cluster"
+        self.settings = self.path / "memsidecar.conf"
         self.log = self.path / "postgres.log"
         self._server_lock: int | None = None
 
@@ -61,7 +66,7 @@ class DataDirectory:
             if root:
                 self.path.chmod(self.path.stat().st_mode | 0o011)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
 
     def check_reachable(self, account: Account | None) -> None:
         """Make sure that the user Postgres runs as can get to the directory.
@@ -74,7 +79,7 @@ class DataDirectory:
                 Problem(
                     f"Postgres refuses to run as root, and user {account.user_id}, which it runs as instead,"
                     f" may not pass through {closed} to the data directory {self.path}.",
-                    "Choose a data directory outside of it, for example /var/lib/memsidecar,"
+                    "Set MEMSIDECAR_DATA_DIRECTORY to one outside of it, for example /var/lib/memsidecar,"
                     " or run memsidecar as an ordinary user.",
                 )
             )
@@ -88,7 +93,7 @@ class DataDirectory:
         try:
             descriptor = os.open(self.path / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
@@ -99,13 +104,14 @@ class DataDirectory:
             raise SetupError(
                 Problem(
                     f"Another memsidecar, process {holder}, already serves the data directory {self.path}.",
-                    f"Use that one, or stop it (kill {holder}), or give this one its own data directory.",
+                    f"Use that one, or stop it (kill {holder}), or give this one a directory of its own"
+                    " (MEMSIDECAR_DATA_DIRECTORY).",
                     details={"process": holder},
                 )
             ) from None
         except OSError as error:
             os.close(descriptor)
-            raise self._unusable(error) from error
+            raise self.unusable(error) from error
         self._server_lock = descriptor
 
     def unlock(self) -> None:
@@ -161,16 +167,8 @@ class DataDirectory:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
 
-    def _take_postgres_lock(self) -> int:
-        descriptor = os.open(self.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    def _unusable(self, error: OSError) -> SetupError:
+    def unusable(self, error: OSError) -> SetupError:
+        """The error for a directory in which something could not be read, made, written or locked."""
         reason = os.strerror(error.errno or 0)
         remedy = "Choose another data directory, or configure a DATABASE_URL."
         if error.errno in {errno.EACCES, errno.EPERM}:
@@ -185,3 +183,12 @@ class DataDirectory:
                 remedy,
             )
         )
+
+    def _take_postgres_lock(self) -> int:
+        descriptor = os.open(self.path / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor

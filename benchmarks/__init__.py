@@ -1,0 +1,1 @@
+"""Measurements of memsidecar; ``python -m benchmarks --help`` lists them."""

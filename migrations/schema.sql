@@ -1,0 +1,759 @@
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
+
+COMMENT ON EXTENSION vector IS 'vector data type and ivfflat and hnsw access methods';
+
+CREATE FUNCTION public.chunk_words(title text, heading_path text[], content text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT concat_ws(' ', title, array_to_string(heading_path, ' '), content) $$;
+
+CREATE FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, job_id uuid)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    UPDATE ingestion_jobs AS job
+    SET status = 'processing', lease_owner = worker,
+        lease_expires_at = clock_timestamp() + make_interval(secs => lease_seconds),
+        claimed_at = clock_timestamp(),
+        started_at = COALESCE(job.started_at, clock_timestamp())
+    FROM (
+        SELECT open.tenant_id, open.id
+        FROM ingestion_jobs AS open
+        WHERE open.status IN ('queued', 'processing')
+          AND NOT open.receiving
+          AND (open.lease_expires_at IS NULL OR open.lease_expires_at < clock_timestamp())
+        ORDER BY
+            (SELECT max(served.claimed_at) FROM ingestion_jobs AS served WHERE served.tenant_id = open.tenant_id)
+                NULLS FIRST,
+            open.claimed_at NULLS FIRST, open.created_at, open.id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS next
+    WHERE job.tenant_id = next.tenant_id AND job.id = next.id
+    RETURNING job.tenant_id, job.id
+    $$;
+
+CREATE TABLE public.tenants (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    language text DEFAULT 'english'::text NOT NULL,
+    retain_turns interval,
+    retain_documents interval,
+    retain_jobs interval,
+    retain_memory_revisions interval,
+    max_turns bigint DEFAULT 0 NOT NULL,
+    max_document_bytes bigint DEFAULT 0 NOT NULL,
+    calls_per_second integer DEFAULT 0 NOT NULL,
+    memory_overflow text DEFAULT 'refuse'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tenants_calls_per_second_check CHECK ((calls_per_second >= 0)),
+    CONSTRAINT tenants_max_document_bytes_check CHECK ((max_document_bytes >= 0)),
+    CONSTRAINT tenants_max_turns_check CHECK ((max_turns >= 0)),
+    CONSTRAINT tenants_memory_overflow_check CHECK ((memory_overflow = ANY (ARRAY['refuse'::text, 'archive'::text]))),
+    CONSTRAINT tenants_name_check CHECK ((name ~ '^[a-z][a-z0-9-]{0,63}$'::text)),
+    CONSTRAINT tenants_retain_documents_check CHECK ((retain_documents > '00:00:00'::interval)),
+    CONSTRAINT tenants_retain_jobs_check CHECK ((retain_jobs > '00:00:00'::interval)),
+    CONSTRAINT tenants_retain_memory_revisions_check CHECK ((retain_memory_revisions > '00:00:00'::interval)),
+    CONSTRAINT tenants_retain_turns_check CHECK ((retain_turns > '00:00:00'::interval))
+);
+
+ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
+
+CREATE FUNCTION public.create_tenant(new_id uuid, new_name text, new_language text) RETURNS SETOF public.tenants
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    INSERT INTO tenants (id, name, language) VALUES (new_id, new_name, new_language) RETURNING *
+    $$;
+
+CREATE TABLE public.api_tokens (
+    id uuid NOT NULL,
+    tenant_id uuid,
+    name text NOT NULL,
+    secret_sha256 bytea NOT NULL,
+    rights text[] NOT NULL,
+    agent_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_tokens_check CHECK ((('operator'::text = ANY (rights)) = (tenant_id IS NULL))),
+    CONSTRAINT api_tokens_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 128))),
+    CONSTRAINT api_tokens_rights_check CHECK ((rights <@ ARRAY['append'::text, 'recall'::text, 'documents'::text, 'admin'::text, 'operator'::text])),
+    CONSTRAINT api_tokens_secret_sha256_check CHECK ((octet_length(secret_sha256) = 32))
+);
+
+ALTER TABLE ONLY public.api_tokens FORCE ROW LEVEL SECURITY;
+
+CREATE FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) RETURNS SETOF public.api_tokens
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    INSERT INTO api_tokens (id, tenant_id, name, secret_sha256, rights, agent_ids, expires_at)
+    VALUES (new_id, new_tenant, new_name, new_secret_sha256, new_rights, new_agent_ids, new_expires_at)
+    RETURNING *
+    $$;
+
+CREATE FUNCTION public.current_tenant() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid;
+
+CREATE FUNCTION public.drop_abandoned_ingestion_jobs() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    DELETE FROM ingestion_jobs WHERE receiving AND lease_expires_at < clock_timestamp()
+    $$;
+
+CREATE FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) RETURNS SETOF public.api_tokens
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    UPDATE api_tokens SET revoked_at = LEAST(revoked_at, new_revoked_at)
+    WHERE id = wanted_id AND (any_tenant OR tenant_id IS NOT DISTINCT FROM wanted_tenant)
+    RETURNING *
+    $$;
+
+CREATE FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) RETURNS SETOF public.tenants
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT * FROM tenants WHERE id = wanted_id OR (wanted_id IS NULL AND name = wanted_name)
+    $$;
+
+CREATE FUNCTION public.find_token(wanted_secret_sha256 bytea) RETURNS TABLE(id uuid, tenant_id uuid, tenant_language text, name text, rights text[], agent_ids uuid[], created_at timestamp with time zone, expires_at timestamp with time zone, revoked_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT token.id, token.tenant_id, tenant.language, token.name, token.rights, token.agent_ids, token.created_at,
+           token.expires_at, token.revoked_at
+    FROM api_tokens AS token
+    LEFT JOIN tenants AS tenant ON tenant.id = token.tenant_id
+    WHERE token.secret_sha256 = wanted_secret_sha256
+    $$;
+
+CREATE FUNCTION public.hybrid_search(query text, query_embedding public.vector, top_k integer DEFAULT 10, for_user text DEFAULT NULL::text, whole_tenant boolean DEFAULT false, exclude_global boolean DEFAULT false, document_types text[] DEFAULT '{}'::text[], document_ids uuid[] DEFAULT '{}'::uuid[], metadata_contains jsonb DEFAULT '{}'::jsonb, occurred_from timestamp with time zone DEFAULT NULL::timestamp with time zone, occurred_until timestamp with time zone DEFAULT NULL::timestamp with time zone, model smallint DEFAULT NULL::smallint, vector_weight double precision DEFAULT 0.5, lexical_weight double precision DEFAULT 0.5, candidates integer DEFAULT 200) RETURNS TABLE(chunk_id uuid, document_id uuid, content text, score double precision, similarity double precision, vector_score double precision, vector_rank integer, lexical_raw double precision, lexical_score double precision, lexical_rank integer)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH wanted AS (
+        SELECT
+            language.name AS language,
+            (
+                SELECT string_agg(quote_literal(word.lexeme), ' | ')::tsquery
+                FROM unnest(text_lexemes(language.name, hybrid_search.query)) AS word
+            ) AS words
+        FROM (SELECT DISTINCT chunk.language AS name FROM document_chunks AS chunk
+              WHERE chunk.tenant_id = current_tenant()) AS language
+    ),
+    visible AS (
+        SELECT
+            chunk.id, 1 - (chunk.embedding <=> hybrid_search.query_embedding) AS similarity,
+            COALESCE(ts_rank(chunk.lexemes, wanted.words), 0) AS lexical
+        FROM document_chunks AS chunk
+        LEFT JOIN wanted ON wanted.language = chunk.language
+        WHERE chunk.tenant_id = current_tenant()
+            AND (hybrid_search.whole_tenant OR chunk.is_global OR chunk.user_id = hybrid_search.for_user)
+            AND NOT (hybrid_search.exclude_global AND chunk.is_global)
+            AND (cardinality(hybrid_search.document_types) = 0 OR chunk.document_type = ANY (hybrid_search.document_types))
+            AND (cardinality(hybrid_search.document_ids) = 0 OR chunk.document_id = ANY (hybrid_search.document_ids))
+            AND (hybrid_search.metadata_contains = '{}' OR chunk.metadata @> hybrid_search.metadata_contains)
+            AND (hybrid_search.occurred_from IS NULL OR chunk.occurred_at >= hybrid_search.occurred_from)
+            AND (hybrid_search.occurred_until IS NULL OR chunk.occurred_at < hybrid_search.occurred_until)
+            AND (hybrid_search.model IS NULL OR chunk.model_id = hybrid_search.model)
+    ),
+    ranked AS (
+        SELECT
+            visible.*,
+            rank() OVER (ORDER BY visible.similarity DESC NULLS LAST) AS vector_rank,
+            CASE WHEN visible.lexical > 0 THEN rank() OVER (ORDER BY visible.lexical DESC) ELSE 0 END AS lexical_rank,
+            COALESCE(visible.similarity / NULLIF(max(visible.similarity) OVER (), 0), 0) AS vector_score,
+            COALESCE(visible.lexical / NULLIF(max(visible.lexical) OVER (), 0), 0) AS lexical_score
+        FROM visible
+    )
+    SELECT
+        ranked.id, chunk.document_id, chunk.content,
+        hybrid_search.vector_weight * ranked.vector_score + hybrid_search.lexical_weight * ranked.lexical_score AS score,
+        COALESCE(ranked.similarity, 0), ranked.vector_score, ranked.vector_rank::integer, ranked.lexical,
+        ranked.lexical_score, ranked.lexical_rank::integer
+    FROM ranked
+    JOIN document_chunks AS chunk ON chunk.tenant_id = current_tenant() AND chunk.id = ranked.id
+    ORDER BY score DESC, ranked.id
+    LIMIT hybrid_search.top_k
+    $$;
+
+CREATE FUNCTION public.list_tenants(after_name text, row_limit integer) RETURNS SETOF public.tenants
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT * FROM tenants WHERE name > after_name ORDER BY name LIMIT row_limit
+    $$;
+
+CREATE FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) RETURNS SETOF public.api_tokens
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT * FROM api_tokens
+    WHERE tenant_id IS NOT DISTINCT FROM wanted_tenant
+      AND (before_id IS NULL OR (created_at, id) < (before_created_at, before_id))
+    ORDER BY created_at DESC, id DESC
+    LIMIT row_limit
+    $$;
+
+CREATE FUNCTION public.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND 'memsidecar_eraser' IN (current_user, current_setting('role')) THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Append a turn that edits or deletes, or erase through the eraser role.';
+END
+$$;
+
+CREATE FUNCTION public.text_search_configuration(language text) RETURNS regconfig
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE language WHEN 'arabic'::text THEN 'arabic'::regconfig WHEN 'armenian'::text THEN 'armenian'::regconfig WHEN 'basque'::text THEN 'basque'::regconfig WHEN 'catalan'::text THEN 'catalan'::regconfig WHEN 'danish'::text THEN 'danish'::regconfig WHEN 'dutch'::text THEN 'dutch'::regconfig WHEN 'english'::text THEN 'english'::regconfig WHEN 'finnish'::text THEN 'finnish'::regconfig WHEN 'french'::text THEN 'french'::regconfig WHEN 'german'::text THEN 'german'::regconfig WHEN 'greek'::text THEN 'greek'::regconfig WHEN 'hindi'::text THEN 'hindi'::regconfig WHEN 'hungarian'::text THEN 'hungarian'::regconfig WHEN 'indonesian'::text THEN 'indonesian'::regconfig WHEN 'irish'::text THEN 'irish'::regconfig WHEN 'italian'::text THEN 'italian'::regconfig WHEN 'lithuanian'::text THEN 'lithuanian'::regconfig WHEN 'nepali'::text THEN 'nepali'::regconfig WHEN 'norwegian'::text THEN 'norwegian'::regconfig WHEN 'portuguese'::text THEN 'portuguese'::regconfig WHEN 'romanian'::text THEN 'romanian'::regconfig WHEN 'russian'::text THEN 'russian'::regconfig WHEN 'serbian'::text THEN 'serbian'::regconfig WHEN 'spanish'::text THEN 'spanish'::regconfig WHEN 'swedish'::text THEN 'swedish'::regconfig WHEN 'tamil'::text THEN 'tamil'::regconfig WHEN 'turkish'::text THEN 'turkish'::regconfig WHEN 'yiddish'::text THEN 'yiddish'::regconfig ELSE 'simple'::regconfig END;
+
+CREATE FUNCTION public.text_lexemes(language text, content text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN to_tsvector(public.text_search_configuration(language), content);
+
+CREATE FUNCTION public.update_tenant(changed public.tenants) RETURNS SETOF public.tenants
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    UPDATE tenants
+    SET language = changed.language, retain_turns = changed.retain_turns,
+        retain_documents = changed.retain_documents, retain_jobs = changed.retain_jobs,
+        retain_memory_revisions = changed.retain_memory_revisions, max_turns = changed.max_turns,
+        max_document_bytes = changed.max_document_bytes, calls_per_second = changed.calls_per_second,
+        memory_overflow = changed.memory_overflow
+    WHERE id = changed.id
+    RETURNING *
+    $$;
+
+CREATE TABLE public.alembic_version (
+    version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE public.conversation_embeddings (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    turn_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    user_id text NOT NULL,
+    conversation_id text NOT NULL,
+    role text NOT NULL,
+    speaker_id text DEFAULT ''::text NOT NULL,
+    speaker_name text DEFAULT ''::text NOT NULL,
+    action text DEFAULT 'said'::text NOT NULL,
+    source text,
+    event_id text,
+    target_source text,
+    target_event_id text,
+    content text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    language text DEFAULT 'english'::text NOT NULL,
+    token_count integer NOT NULL,
+    truncated boolean DEFAULT false NOT NULL,
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone,
+    placed_from uuid,
+    model_id smallint NOT NULL,
+    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, ((speaker_name || ' '::text) || content))) STORED NOT NULL,
+    embedding public.vector(384) NOT NULL,
+    CONSTRAINT conversation_embeddings_action_check CHECK ((action = ANY (ARRAY['said'::text, 'edited'::text, 'deleted'::text]))),
+    CONSTRAINT conversation_embeddings_check CHECK (((source IS NULL) = (event_id IS NULL))),
+    CONSTRAINT conversation_embeddings_check1 CHECK ((((action = 'said'::text) = (target_event_id IS NULL)) AND ((target_source IS NULL) = (target_event_id IS NULL)))),
+    CONSTRAINT conversation_embeddings_check2 CHECK (((action = 'said'::text) = (changed_at IS NULL))),
+    CONSTRAINT conversation_embeddings_check3 CHECK (((action <> 'said'::text) OR (turn_id = id))),
+    CONSTRAINT conversation_embeddings_check4 CHECK (((placed_from IS NULL) OR ((action = 'edited'::text) AND (event_id IS NULL)))),
+    CONSTRAINT conversation_embeddings_check5 CHECK (((action = 'deleted'::text) = (content = ''::text))),
+    CONSTRAINT conversation_embeddings_content_check CHECK ((char_length(content) <= 32768)),
+    CONSTRAINT conversation_embeddings_conversation_id_check CHECK (((char_length(conversation_id) >= 1) AND (char_length(conversation_id) <= 256))),
+    CONSTRAINT conversation_embeddings_event_id_check CHECK (((char_length(event_id) >= 1) AND (char_length(event_id) <= 256))),
+    CONSTRAINT conversation_embeddings_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT conversation_embeddings_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
+    CONSTRAINT conversation_embeddings_source_check CHECK (((char_length(source) >= 1) AND (char_length(source) <= 256))),
+    CONSTRAINT conversation_embeddings_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
+);
+
+ALTER TABLE ONLY public.conversation_embeddings FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.document_chunks (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    document_id uuid NOT NULL,
+    chunk_index integer NOT NULL,
+    user_id text NOT NULL,
+    is_global boolean NOT NULL,
+    document_type text NOT NULL,
+    title text DEFAULT ''::text NOT NULL,
+    content text NOT NULL,
+    start_char integer NOT NULL,
+    end_char integer NOT NULL,
+    heading_path text[] DEFAULT '{}'::text[] NOT NULL,
+    page_number integer DEFAULT 0 NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    language text DEFAULT 'english'::text NOT NULL,
+    token_count integer NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    model_id smallint NOT NULL,
+    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, public.chunk_words(title, heading_path, content))) STORED NOT NULL,
+    embedding public.vector(384) NOT NULL,
+    CONSTRAINT document_chunks_check CHECK ((end_char > start_char)),
+    CONSTRAINT document_chunks_chunk_index_check CHECK ((chunk_index >= 0)),
+    CONSTRAINT document_chunks_page_number_check CHECK ((page_number >= 0)),
+    CONSTRAINT document_chunks_start_char_check CHECK ((start_char >= 0))
+);
+
+ALTER TABLE ONLY public.document_chunks FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.documents (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    document_key text NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    is_global boolean DEFAULT false NOT NULL,
+    document_type text NOT NULL,
+    title text DEFAULT ''::text NOT NULL,
+    content text NOT NULL,
+    content_characters integer GENERATED ALWAYS AS (char_length(content)) STORED NOT NULL,
+    content_sha256 bytea NOT NULL,
+    recipe_sha256 bytea NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    language text DEFAULT 'english'::text NOT NULL,
+    chunk_count integer NOT NULL,
+    job_id uuid NOT NULL,
+    submitted_at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT documents_check CHECK (((user_id <> ''::text) OR is_global)),
+    CONSTRAINT documents_chunk_count_check CHECK ((chunk_count >= 0)),
+    CONSTRAINT documents_content_sha256_check CHECK ((octet_length(content_sha256) = 32)),
+    CONSTRAINT documents_document_key_check CHECK (((char_length(document_key) >= 1) AND (char_length(document_key) <= 1024))),
+    CONSTRAINT documents_document_type_check CHECK ((document_type = ANY (ARRAY['text'::text, 'markdown'::text, 'html'::text, 'pdf'::text, 'code'::text]))),
+    CONSTRAINT documents_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT documents_recipe_sha256_check CHECK ((octet_length(recipe_sha256) = 32)),
+    CONSTRAINT documents_user_id_check CHECK ((char_length(user_id) <= 256))
+);
+
+ALTER TABLE ONLY public.documents FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.embedding_models (
+    id smallint NOT NULL,
+    name text NOT NULL,
+    "precision" text NOT NULL,
+    sha256 text NOT NULL,
+    dimensions integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT embedding_models_dimensions_check CHECK ((dimensions > 0)),
+    CONSTRAINT embedding_models_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+ALTER TABLE public.embedding_models ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.embedding_models_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.ingestion_job_documents (
+    tenant_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    "position" integer NOT NULL,
+    document_key text NOT NULL,
+    user_id text NOT NULL,
+    is_global boolean NOT NULL,
+    document_type text,
+    title text DEFAULT ''::text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    language text NOT NULL,
+    occurred_at timestamp with time zone,
+    raw bytea,
+    raw_sha256 bytea NOT NULL,
+    recipe_sha256 bytea NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    document_id uuid,
+    CONSTRAINT ingestion_job_documents_check CHECK (((user_id <> ''::text) OR is_global)),
+    CONSTRAINT ingestion_job_documents_check1 CHECK (((raw IS NULL) = (status <> 'queued'::text))),
+    CONSTRAINT ingestion_job_documents_document_key_check CHECK (((char_length(document_key) >= 1) AND (char_length(document_key) <= 1024))),
+    CONSTRAINT ingestion_job_documents_document_type_check CHECK ((document_type = ANY (ARRAY['text'::text, 'markdown'::text, 'html'::text, 'pdf'::text, 'code'::text]))),
+    CONSTRAINT ingestion_job_documents_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT ingestion_job_documents_position_check CHECK (("position" >= 0)),
+    CONSTRAINT ingestion_job_documents_raw_sha256_check CHECK ((octet_length(raw_sha256) = 32)),
+    CONSTRAINT ingestion_job_documents_recipe_sha256_check CHECK ((octet_length(recipe_sha256) = 32)),
+    CONSTRAINT ingestion_job_documents_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'completed'::text, 'unchanged'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT ingestion_job_documents_user_id_check CHECK ((char_length(user_id) <= 256))
+);
+ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN raw SET STORAGE EXTERNAL;
+
+ALTER TABLE ONLY public.ingestion_job_documents FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.ingestion_jobs (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    receiving boolean DEFAULT false NOT NULL,
+    total integer DEFAULT 0 NOT NULL,
+    processed integer DEFAULT 0 NOT NULL,
+    failed integer DEFAULT 0 NOT NULL,
+    unchanged integer DEFAULT 0 NOT NULL,
+    progress_percent double precision GENERATED ALWAYS AS (
+CASE
+    WHEN (total = 0) THEN (100)::numeric
+    ELSE ((((processed + failed))::numeric * 100.0) / (total)::numeric)
+END) STORED NOT NULL,
+    errors jsonb DEFAULT '[]'::jsonb NOT NULL,
+    cancelled boolean DEFAULT false NOT NULL,
+    request_id text,
+    requested_by text NOT NULL,
+    lease_owner uuid,
+    lease_expires_at timestamp with time zone,
+    claimed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    CONSTRAINT ingestion_jobs_check CHECK ((receiving OR ((status = ANY (ARRAY['queued'::text, 'processing'::text])) = (finished_at IS NULL)))),
+    CONSTRAINT ingestion_jobs_errors_check CHECK ((jsonb_typeof(errors) = 'array'::text)),
+    CONSTRAINT ingestion_jobs_failed_check CHECK ((failed >= 0)),
+    CONSTRAINT ingestion_jobs_processed_check CHECK ((processed >= 0)),
+    CONSTRAINT ingestion_jobs_request_id_check CHECK (((char_length(request_id) >= 1) AND (char_length(request_id) <= 256))),
+    CONSTRAINT ingestion_jobs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'partial'::text]))),
+    CONSTRAINT ingestion_jobs_total_check CHECK ((total >= 0)),
+    CONSTRAINT ingestion_jobs_unchanged_check CHECK ((unchanged >= 0))
+);
+
+ALTER TABLE ONLY public.ingestion_jobs FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.superseded_turns (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    user_id text NOT NULL,
+    superseded_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY public.superseded_turns FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.user_memories (
+    tenant_id uuid NOT NULL,
+    user_id text NOT NULL,
+    agent_id uuid DEFAULT '00000000-0000-0000-0000-000000000000'::uuid NOT NULL,
+    memory text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    revision bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_by text NOT NULL,
+    CONSTRAINT user_memories_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT user_memories_revision_check CHECK ((revision >= 1)),
+    CONSTRAINT user_memories_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
+);
+
+ALTER TABLE ONLY public.user_memories FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.user_memory_archive (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    user_id text NOT NULL,
+    agent_id uuid NOT NULL,
+    revision bigint NOT NULL,
+    passage text NOT NULL,
+    archived_at timestamp with time zone DEFAULT now() NOT NULL,
+    model_id smallint NOT NULL,
+    embedding public.vector(384) NOT NULL
+);
+
+ALTER TABLE ONLY public.user_memory_archive FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.user_memory_revisions (
+    tenant_id uuid NOT NULL,
+    user_id text NOT NULL,
+    agent_id uuid NOT NULL,
+    revision bigint NOT NULL,
+    memory text NOT NULL,
+    metadata jsonb NOT NULL,
+    request_id text,
+    request_sha256 bytea,
+    updated_at timestamp with time zone NOT NULL,
+    updated_by text NOT NULL,
+    CONSTRAINT user_memory_revisions_check CHECK (((request_id IS NULL) = (request_sha256 IS NULL))),
+    CONSTRAINT user_memory_revisions_request_id_check CHECK (((char_length(request_id) >= 1) AND (char_length(request_id) <= 256))),
+    CONSTRAINT user_memory_revisions_request_sha256_check CHECK ((octet_length(request_sha256) = 32)),
+    CONSTRAINT user_memory_revisions_revision_check CHECK ((revision >= 1))
+);
+
+ALTER TABLE ONLY public.user_memory_revisions FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ONLY public.alembic_version
+    ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_secret_sha256_key UNIQUE (secret_sha256);
+
+ALTER TABLE ONLY public.conversation_embeddings
+    ADD CONSTRAINT conversation_embeddings_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.document_chunks
+    ADD CONSTRAINT document_chunks_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.document_chunks
+    ADD CONSTRAINT document_chunks_tenant_id_document_id_chunk_index_key UNIQUE (tenant_id, document_id, chunk_index);
+
+ALTER TABLE ONLY public.documents
+    ADD CONSTRAINT documents_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.documents
+    ADD CONSTRAINT documents_tenant_id_user_id_document_key_key UNIQUE (tenant_id, user_id, document_key);
+
+ALTER TABLE ONLY public.embedding_models
+    ADD CONSTRAINT embedding_models_name_precision_sha256_key UNIQUE (name, "precision", sha256);
+
+ALTER TABLE ONLY public.embedding_models
+    ADD CONSTRAINT embedding_models_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.ingestion_job_documents
+    ADD CONSTRAINT ingestion_job_documents_pkey PRIMARY KEY (tenant_id, job_id, "position");
+
+ALTER TABLE ONLY public.ingestion_job_documents
+    ADD CONSTRAINT ingestion_job_documents_tenant_id_job_id_user_id_document_k_key UNIQUE (tenant_id, job_id, user_id, document_key);
+
+ALTER TABLE ONLY public.ingestion_jobs
+    ADD CONSTRAINT ingestion_jobs_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.superseded_turns
+    ADD CONSTRAINT superseded_turns_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.tenants
+    ADD CONSTRAINT tenants_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.tenants
+    ADD CONSTRAINT tenants_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.user_memories
+    ADD CONSTRAINT user_memories_pkey PRIMARY KEY (tenant_id, user_id, agent_id);
+
+ALTER TABLE ONLY public.user_memory_archive
+    ADD CONSTRAINT user_memory_archive_pkey PRIMARY KEY (tenant_id, id);
+
+ALTER TABLE ONLY public.user_memory_revisions
+    ADD CONSTRAINT user_memory_revisions_pkey PRIMARY KEY (tenant_id, user_id, agent_id, revision);
+
+CREATE INDEX api_tokens_tenant ON public.api_tokens USING btree (tenant_id, created_at DESC, id);
+
+CREATE INDEX conversation_embeddings_conversation ON public.conversation_embeddings USING btree (tenant_id, conversation_id, occurred_at, id);
+
+CREATE UNIQUE INDEX conversation_embeddings_event ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, source, event_id) WHERE (event_id IS NOT NULL);
+
+CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC);
+
+CREATE INDEX conversation_embeddings_target ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, target_source, target_event_id) WHERE (target_event_id IS NOT NULL);
+
+CREATE INDEX document_chunks_lexemes ON public.document_chunks USING gin (lexemes);
+
+CREATE INDEX document_chunks_owner ON public.document_chunks USING btree (tenant_id, user_id);
+
+CREATE INDEX documents_created ON public.documents USING btree (tenant_id, created_at DESC, id);
+
+CREATE INDEX ingestion_jobs_claimed ON public.ingestion_jobs USING btree (tenant_id, claimed_at DESC) WHERE (claimed_at IS NOT NULL);
+
+CREATE INDEX ingestion_jobs_created ON public.ingestion_jobs USING btree (tenant_id, created_at DESC, id DESC);
+
+CREATE INDEX ingestion_jobs_open ON public.ingestion_jobs USING btree (created_at) WHERE (status = ANY (ARRAY['queued'::text, 'processing'::text]));
+
+CREATE UNIQUE INDEX ingestion_jobs_request ON public.ingestion_jobs USING btree (tenant_id, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE INDEX superseded_turns_scope ON public.superseded_turns USING btree (tenant_id, user_id, agent_id) INCLUDE (id, superseded_at);
+
+CREATE INDEX user_memory_archive_user ON public.user_memory_archive USING btree (tenant_id, user_id, agent_id);
+
+CREATE UNIQUE INDEX user_memory_revisions_request ON public.user_memory_revisions USING btree (tenant_id, user_id, agent_id, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.conversation_embeddings FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.superseded_turns FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.user_memory_archive FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.user_memory_revisions FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+ALTER TABLE ONLY public.api_tokens
+    ADD CONSTRAINT api_tokens_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.conversation_embeddings
+    ADD CONSTRAINT conversation_embeddings_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id);
+
+ALTER TABLE ONLY public.conversation_embeddings
+    ADD CONSTRAINT conversation_embeddings_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.document_chunks
+    ADD CONSTRAINT document_chunks_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id);
+
+ALTER TABLE ONLY public.document_chunks
+    ADD CONSTRAINT document_chunks_tenant_id_document_id_fkey FOREIGN KEY (tenant_id, document_id) REFERENCES public.documents(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.document_chunks
+    ADD CONSTRAINT document_chunks_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.documents
+    ADD CONSTRAINT documents_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.ingestion_job_documents
+    ADD CONSTRAINT ingestion_job_documents_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.ingestion_job_documents
+    ADD CONSTRAINT ingestion_job_documents_tenant_id_job_id_fkey FOREIGN KEY (tenant_id, job_id) REFERENCES public.ingestion_jobs(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.ingestion_jobs
+    ADD CONSTRAINT ingestion_jobs_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.superseded_turns
+    ADD CONSTRAINT superseded_turns_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.superseded_turns
+    ADD CONSTRAINT superseded_turns_tenant_id_id_fkey FOREIGN KEY (tenant_id, id) REFERENCES public.conversation_embeddings(tenant_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_memories
+    ADD CONSTRAINT user_memories_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_memory_archive
+    ADD CONSTRAINT user_memory_archive_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id);
+
+ALTER TABLE ONLY public.user_memory_archive
+    ADD CONSTRAINT user_memory_archive_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_memory_revisions
+    ADD CONSTRAINT user_memory_revisions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE public.api_tokens ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY control_plane ON public.api_tokens TO memsidecar_control USING (true);
+
+CREATE POLICY control_plane ON public.ingestion_jobs TO memsidecar_control USING (true);
+
+CREATE POLICY control_plane ON public.tenants TO memsidecar_control USING (true);
+
+ALTER TABLE public.conversation_embeddings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.document_chunks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.documents ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.ingestion_job_documents ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.ingestion_jobs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.superseded_turns ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY tenant_isolation ON public.api_tokens USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.conversation_embeddings USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.document_chunks USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.documents USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.ingestion_job_documents USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.ingestion_jobs USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.superseded_turns USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.tenants USING ((id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.user_memories USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.user_memory_archive USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.user_memory_revisions USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.user_memories ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.user_memory_archive ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.user_memory_revisions ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA public TO memsidecar_app;
+GRANT USAGE ON SCHEMA public TO memsidecar_control;
+GRANT USAGE ON SCHEMA public TO memsidecar_eraser;
+GRANT USAGE ON SCHEMA public TO memsidecar_search;
+
+REVOKE ALL ON FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) TO memsidecar_app;
+
+GRANT SELECT ON TABLE public.tenants TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.tenants TO memsidecar_eraser;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO memsidecar_control;
+
+REVOKE ALL ON FUNCTION public.create_tenant(new_id uuid, new_name text, new_language text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_tenant(new_id uuid, new_name text, new_language text) TO memsidecar_app;
+
+GRANT SELECT ON TABLE public.api_tokens TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.api_tokens TO memsidecar_eraser;
+GRANT SELECT,INSERT,UPDATE ON TABLE public.api_tokens TO memsidecar_control;
+
+REVOKE ALL ON FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.drop_abandoned_ingestion_jobs() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.drop_abandoned_ingestion_jobs() TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.update_tenant(changed public.tenants) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.update_tenant(changed public.tenants) TO memsidecar_app;
+
+GRANT SELECT ON TABLE public.alembic_version TO memsidecar_app;
+
+GRANT SELECT,INSERT ON TABLE public.conversation_embeddings TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.conversation_embeddings TO memsidecar_eraser;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.document_chunks TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.document_chunks TO memsidecar_eraser;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.documents TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.documents TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.embedding_models TO memsidecar_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_job_documents TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.ingestion_job_documents TO memsidecar_eraser;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.ingestion_jobs TO memsidecar_eraser;
+GRANT SELECT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
+
+GRANT SELECT,INSERT ON TABLE public.superseded_turns TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.superseded_turns TO memsidecar_eraser;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.user_memories TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.user_memories TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.user_memory_archive TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.user_memory_archive TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.user_memory_revisions TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.user_memory_revisions TO memsidecar_eraser;
