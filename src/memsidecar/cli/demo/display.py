@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.padding import Padding
-from rich.text import Text
+
+from memsidecar.cli.console import print_indented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class DemoDisplay:
         )
 
     def _quote(self, text: str, style: str = "") -> None:
-        self._console.print(Padding(Text(" ".join(text.split()), style), (0, 0, 0, 9), expand=False))
+        print_indented(self._console, text, 9, style)
 
     def _reason(self, text: str) -> None:
         self._line(f"      [dim]{text}[/]")
