@@ -18,7 +18,7 @@ from memsidecar.domain.errors import DomainError
 from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
 from memsidecar.domain.ingestion_worker import IngestionWorker
-from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.domain.user_memory import UserMemories

@@ -1,5 +1,5 @@
 -- What each role may do. Nothing is granted to PUBLIC.
-GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns TO memsidecar_app;
+GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns, turn_speakers TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE ON user_memories TO memsidecar_app;
 GRANT SELECT, INSERT ON user_memory_revisions, user_memory_archive TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON documents, document_chunks TO memsidecar_app;
@@ -9,7 +9,7 @@ GRANT INSERT ON embedding_models TO memsidecar_app;
 GRANT SELECT ON api_tokens TO memsidecar_app;
 
 GRANT SELECT, DELETE ON
-    tenants, api_tokens, conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
+    tenants, api_tokens, conversation_embeddings, superseded_turns, turn_speakers, user_memories, user_memory_revisions, user_memory_archive,
     documents, document_chunks, ingestion_jobs, ingestion_job_documents
     TO memsidecar_eraser;
 
