@@ -49,20 +49,30 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def memsidecar(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Awaitable[Outcome]]]:
-    """Run a command in a thread of its own: ``await memsidecar("recall", "where is it?")``."""
+def memsidecar_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """Run a command in this thread: ``memsidecar_here("serve")``."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
 
-    async def run_command(*arguments: object) -> Outcome:
+    def run_command(*arguments: object) -> Outcome:
         capsys.readouterr()
-        code = await asyncio.to_thread(_code, [str(argument) for argument in arguments])
+        code = _code([str(argument) for argument in arguments])
         output, errors = capsys.readouterr()
         return Outcome(code, output, errors)
 
     yield run_command
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def memsidecar(memsidecar_here: Callable[..., Outcome]) -> Callable[..., Awaitable[Outcome]]:
+    """Run a command beside the servers of the test's event loop: ``await memsidecar("recall", "where?")``."""
+
+    async def run_command(*arguments: object) -> Outcome:
+        return await asyncio.to_thread(memsidecar_here, *arguments)
+
+    return run_command
 
 
 def _code(arguments: list[str]) -> int:
