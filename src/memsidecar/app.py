@@ -42,10 +42,15 @@ from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
-from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.authentication import CredentialAuthentication, OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.certificate_authentication import CertificateAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
 from memsidecar.rpc.document_service import DocumentService
+from memsidecar.rpc.json_web_keys import JsonWebKeys, key_set_source
+from memsidecar.rpc.jwt_authentication import JwtAuthentication, JwtRules
+from memsidecar.rpc.known_tenants import KnownTenants
 from memsidecar.rpc.server import GrpcServer
+from memsidecar.rpc.tls import TlsFiles
 from memsidecar.rpc.user_memory_service import UserMemoryService
 
 if TYPE_CHECKING:
@@ -163,12 +168,13 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         check_serving(facts)
         model_id = await register_model(database, embedder.model)
         worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
-        server = await _build_server(
-            config, database, embedder, model_id=model_id, facts=facts, worker=worker
+        authentication = await _open_authentication(config, stack, database)
+        server = _build_server(
+            authentication, database, embedder, model_id=model_id, facts=facts, worker=worker
         )
         worker.start()
         stack.push_async_callback(worker.stop)
-        port = await server.start(config.listen)
+        port = await server.start(config.listen, _tls_files(config))
         stack.push_async_callback(server.stop, config.grace_seconds)
         yield RunningSidecar(_address(config.listen, port), facts, server)
 
@@ -182,8 +188,46 @@ def _build_ingestion_worker(
     return IngestionWorker(PostgresIngestionWorkStore(database, model_id=model_id), readers, embedder)
 
 
-async def _build_server(
-    config: Config,
+async def _open_authentication(config: Config, stack: AsyncExitStack, database: Database) -> Authentication:
+    tenant_store = PostgresTenantStore(database)
+    if not config.requires_credential:
+        return OpenAuthentication(await _open_caller(tenant_store))
+    known_tenants = KnownTenants(tenant_store)
+    return CredentialAuthentication(
+        TokenAuthentication(PostgresTokenStore(database)),
+        await _open_jwt_authentication(config, stack, known_tenants),
+        None if config.tls_clients is None else CertificateAuthentication(config.tls_clients, known_tenants),
+    )
+
+
+async def _open_jwt_authentication(
+    config: Config, stack: AsyncExitStack, known_tenants: KnownTenants
+) -> JwtAuthentication | None:
+    if config.jwt_issuer is None or config.jwt_audience is None:
+        return None
+    rules = JwtRules(
+        config.jwt_issuer,
+        config.jwt_audience,
+        config.jwt_tenant_claim,
+        config.jwt_scope_claim,
+        config.jwt_agents_claim,
+    )
+    keys = None
+    if config.jwt_keys is not None:
+        keys = JsonWebKeys(key_set_source(config.jwt_keys))
+        await keys.start()
+        stack.push_async_callback(keys.stop)
+    return JwtAuthentication(rules, keys=keys, secret=config.jwt_secret, tenants=known_tenants)
+
+
+def _tls_files(config: Config) -> TlsFiles | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(config.tls_certificate, config.tls_key, config.tls_client_authority)
+
+
+def _build_server(
+    authentication: Authentication,
     database: Database,
     embedder: Embedder,
     *,
@@ -191,13 +235,6 @@ async def _build_server(
     facts: DatabaseFacts,
     worker: IngestionWorker,
 ) -> GrpcServer:
-    tenant_store = PostgresTenantStore(database)
-    token_store = PostgresTokenStore(database)
-    authentication: Authentication
-    if config.requires_token:
-        authentication = TokenAuthentication(token_store)
-    else:
-        authentication = OpenAuthentication(await _open_caller(tenant_store))
     return GrpcServer(
         conversation_memory=ConversationMemoryService(
             authentication,
@@ -217,8 +254,8 @@ async def _build_server(
         ),
         administration=AdministrationService(
             authentication,
-            TenantDirectory(tenant_store),
-            TokenRegistry(token_store),
+            TenantDirectory(PostgresTenantStore(database)),
+            TokenRegistry(PostgresTokenStore(database)),
             ServerInfo(
                 version=__version__,
                 model=embedder.model,
