@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from memsidecar.domain.caller import Right
 from memsidecar.domain.limits import DEFAULT_TOP_K
+from memsidecar.domain.observation import UNOBSERVED, Stage
 from memsidecar.domain.scopes import allowed_scope
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.embedding import Embedder, ModelIdentity
+    from memsidecar.domain.observation import Observer
     from memsidecar.domain.turns import TimeRange, Turn, TurnScope
 
 
@@ -127,9 +129,10 @@ class RecallStore(Protocol):
 class RecallEngine:
     """Answers recalls for callers."""
 
-    def __init__(self, store: RecallStore, embedder: Embedder) -> None:
+    def __init__(self, store: RecallStore, embedder: Embedder, observer: Observer = UNOBSERVED) -> None:
         self._store = store
         self._embedder = embedder
+        self._observer = observer
 
     async def recall(self, caller: Caller, request: RecallRequest) -> Recall:
         """Find what matters for a query, best first: min(top_k, visible turns) hits.
@@ -144,11 +147,14 @@ class RecallEngine:
         strategy, neighbours = await self._store.nearest(
             tenant_id, scope, embedding.vector, limit=request.top_k, deadline=caller.deadline
         )
-        return Recall(
-            hits=tuple(
+        self._observer.searched("recall", strategy)
+        with self._observer.stage(Stage.RANK):
+            hits = tuple(
                 RecallHit(turn=neighbour.turn, score=neighbour.similarity, similarity=neighbour.similarity)
                 for neighbour in neighbours
-            ),
+            )
+        return Recall(
+            hits=hits,
             model=self._embedder.model,
             strategy=strategy,
             query_truncated=embedding.truncated,
