@@ -463,7 +463,7 @@ CREATE TABLE public.user_memory_archive (
     user_id text NOT NULL,
     agent_id uuid NOT NULL,
     revision bigint NOT NULL,
-    paragraph text NOT NULL,
+    passage text NOT NULL,
     archived_at timestamp with time zone DEFAULT now() NOT NULL,
     model_id smallint NOT NULL,
     embedding public.vector(384) NOT NULL
@@ -479,9 +479,12 @@ CREATE TABLE public.user_memory_revisions (
     memory text NOT NULL,
     metadata jsonb NOT NULL,
     request_id text,
+    request_sha256 bytea,
     updated_at timestamp with time zone NOT NULL,
     updated_by text NOT NULL,
+    CONSTRAINT user_memory_revisions_check CHECK (((request_id IS NULL) = (request_sha256 IS NULL))),
     CONSTRAINT user_memory_revisions_request_id_check CHECK (((char_length(request_id) >= 1) AND (char_length(request_id) <= 256))),
+    CONSTRAINT user_memory_revisions_request_sha256_check CHECK ((octet_length(request_sha256) = 32)),
     CONSTRAINT user_memory_revisions_revision_check CHECK ((revision >= 1))
 );
 

@@ -22,6 +22,7 @@ from memsidecar.domain.observation import UNOBSERVED
 from memsidecar.domain.recall import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.domain.user_memory import UserMemories
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
 from memsidecar.parsing.limits import ReadingLimits
@@ -40,16 +41,17 @@ from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
+from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
 from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
 from memsidecar.rpc.document_service import DocumentService
 from memsidecar.rpc.server import GrpcServer
+from memsidecar.rpc.user_memory_service import UserMemoryService
 from memsidecar.telemetry.admin_server import AdminServer
 from memsidecar.telemetry.ingestion_backlog import BacklogMonitor
 from memsidecar.telemetry.metrics import Metrics
 from memsidecar.telemetry.observer import TelemetryObserver
-from memsidecar.v1.user_memory_pb2_grpc import UserMemoryServiceServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -275,7 +277,10 @@ async def _build_server(
             RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder, observer),
             embedder.model,
         ),
-        user_memory=UserMemoryServiceServicer(),
+        user_memory=UserMemoryService(
+            authentication,
+            UserMemories(PostgresUserMemoryStore(database, model_id=model_id), embedder),
+        ),
         documents=DocumentService(
             authentication,
             Documents(PostgresDocumentStore(database)),

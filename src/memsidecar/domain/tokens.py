@@ -174,7 +174,7 @@ class TokenRegistry:
         """
         now = datetime.now(UTC)
         old = await self._end(caller, token_id, now + overlap)
-        if not old.works_at(now):
+        if any(end is not None and end < now for end in (old.expires_at, old.revoked_at)):
             raise FailedPrecondition("this token has ended: make a new one")
         successor = replace(old, token_id=new_uuid7(), created_at=now, revoked_at=None)
         return await self._store_new(successor, caller.deadline)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from memsidecar.domain.errors import DatabaseBusy, DeadlineExceeded, DomainError
+from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded, DomainError
 from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
 from memsidecar.postgres.errors import domain_error
 from memsidecar.postgres.locks import lock_statements
@@ -178,6 +178,10 @@ class Database:
                 f"all {self._pool.get_max_size()} database connections are in use: repeat the call after the given"
                 " delay, or raise the pool size or the number of replicas",
                 retry_after=timedelta(seconds=1),
+            ) from error
+        except asyncpg.PostgresError as error:
+            raise domain_error(error) or DatabaseUnavailable(
+                f"the database refuses connections (SQLSTATE {error.sqlstate}): look at its log"
             ) from error
         finally:
             self._acquiring -= 1

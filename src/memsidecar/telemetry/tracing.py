@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace import SpanKind, StatusCode
 
 from memsidecar.domain.embedding import Lane
+from memsidecar.domain.observation import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +122,7 @@ class CallSpan(AbstractContextManager["CallSpan"]):
             method,
             context=parent,
             kind=SpanKind.SERVER,
-            attributes={"rpc.system.name": "grpc", "rpc.method": method},
+            attributes={"rpc.system.name": "grpc", "rpc.method": method, "request_id": REQUEST_ID.get()},
         )
         self._current = trace.use_span(self._span, end_on_exit=True)
 
