@@ -91,7 +91,7 @@ class Observer(Protocol):
         ...
 
     def ingested(self, outcome: str) -> None:
-        """Count a document that was taken in (``stored`` or ``unchanged``) or given up (``failed``)."""
+        """Count a document that a worker took in (``stored`` or ``unchanged``) or gave up (``failed``)."""
         ...
 
 

@@ -98,7 +98,7 @@ class Metrics:
         )
         self.documents = Counter(
             "memsidecar_ingested_documents",
-            "Documents done with, by outcome.",
+            "Documents that ingestion workers are done with, by outcome.",
             ("outcome",),
             registry=self.registry,
         )

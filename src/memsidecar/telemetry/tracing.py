@@ -94,7 +94,8 @@ class Tracing:
 
     def statement(self, name: str, seconds: float) -> None:
         """Make the span of a statement that just ended."""
-        if not trace.get_current_span().is_recording():
+        # It may be told just after the transaction around it, whose span is still the current one, has ended.
+        if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return
         ended = time.time_ns()
         span = self._tracer.start_span(
@@ -152,7 +153,7 @@ class _InnerSpan(AbstractContextManager[None]):
         self._current: AbstractContextManager[Span] | None = None
 
     def __enter__(self) -> None:
-        if trace.get_current_span().is_recording():
+        if trace.get_current_span().get_span_context().trace_flags.sampled:
             self._current = trace.use_span(self._tracer.start_span(self._name), end_on_exit=True)
             self._current.__enter__()
 
