@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
 from memsidecar.document_reader_process import reader_command
+from memsidecar.domain.audit import AuditTrail
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
@@ -19,7 +20,7 @@ from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
 from memsidecar.domain.ingestion_worker import IngestionWorker
 from memsidecar.domain.observation import UNOBSERVED
-from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.domain.user_memory import UserMemories
@@ -27,6 +28,7 @@ from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
 from memsidecar.parsing.limits import ReadingLimits
 from memsidecar.parsing.process_pool import ReaderProcesses
+from memsidecar.postgres.audit_store import PostgresAuditStore
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
@@ -291,6 +293,7 @@ async def _build_server(
             authentication,
             TenantDirectory(tenant_store),
             TokenRegistry(token_store),
+            AuditTrail(PostgresAuditStore(database)),
             ServerInfo(
                 version=__version__,
                 model=embedder.model,

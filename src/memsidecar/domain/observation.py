@@ -29,7 +29,7 @@ class Stage(Enum):
     POOL = "pool"
     """A use case waits for a database connection."""
     DATABASE = "database"
-    """A transaction, from BEGIN to COMMIT."""
+    """A transaction, from BEGIN to COMMIT, with what is done between its statements."""
     RANK = "rank"
     """What was found is put in order."""
 

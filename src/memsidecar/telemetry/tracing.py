@@ -70,13 +70,7 @@ class Tracing:
     """
 
     def __init__(self, exporter: SpanExporter, *, version: str) -> None:
-        # What the environment says of the service wins over these.
-        resource = Resource({"service.name": "memsidecar", "service.version": version}).merge(
-            Resource.create()
-        )
-        if resource.attributes.get("service.name") == "unknown_service":
-            resource = resource.merge(Resource({"service.name": "memsidecar"}))
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider = TracerProvider(resource=_resource(version), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("memsidecar", version)
 
@@ -113,6 +107,14 @@ class Tracing:
     async def close(self) -> None:
         """Send what is left, for as long as ``OTEL_BSP_EXPORT_TIMEOUT`` says, and stop."""
         await asyncio.to_thread(self._provider.shutdown)
+
+
+def _resource(version: str) -> Resource:
+    """Describe this service; what the environment says of it wins."""
+    described = Resource({"service.version": version}).merge(Resource.create())
+    if str(described.attributes["service.name"]).startswith("unknown_service"):
+        described = described.merge(Resource({"service.name": "memsidecar"}))
+    return described
 
 
 class CallSpan(AbstractContextManager["CallSpan"]):
