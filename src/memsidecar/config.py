@@ -112,7 +112,7 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
-        """Read settings from environment variables; ``overrides`` that are not None win.
+        """Read settings from environment variables; ``overrides`` that are not None win, texts checked alike.
 
         Raises:
             SetupError: A value has the wrong form; all are named at once.
@@ -123,15 +123,19 @@ class Config:
         for setting in fields(cls):
             variable = setting.metadata["variable"]
             raw = environment.get(variable, "").strip()
-            if overrides.get(setting.name) is not None:
-                values[setting.name] = overrides[setting.name]
-            elif raw:
+            override = overrides.get(setting.name)
+            if isinstance(override, str):
+                raw = override.strip()
+            elif override is not None:
+                values[setting.name] = override
+                continue
+            if raw:
                 try:
                     values[setting.name] = _CONVERTERS.get(setting.name, str)(raw)
                 except ValueError as error:
                     problems.append(f"{variable} {error}")
         if problems:
-            raise SetupError(Problem("; ".join(problems) + ".", "Correct the environment variables."))
+            raise SetupError(Problem("; ".join(problems) + ".", "Correct the environment variables or options."))
         config = cls(**values)
         config._check()
         return config
