@@ -134,11 +134,30 @@ class Config:
     log_format: str = _setting(
         "MEMSIDECAR_LOG_FORMAT", "auto", "text, json, or auto (json unless a terminal)"
     )
+    log_level: str = _setting(
+        "MEMSIDECAR_LOG_LEVEL", "info", "debug (a line for every call), info, warning or error"
+    )
+    admin_listen: str | None = _setting(
+        "MEMSIDECAR_ADMIN_LISTEN",
+        None,
+        "host:port of the admin HTTP port with /metrics, /livez and /readyz; unset opens none",
+    )
+    traces_exporter: str = _setting(
+        "OTEL_TRACES_EXPORTER", "auto", "otlp, console, none, or auto (otlp when an OTLP endpoint is set)"
+    )
+    otlp_endpoint: str | None = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", None, "where traces are sent, for example http://collector:4318"
+    )
+    otlp_traces_endpoint: str | None = _setting(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, "as OTEL_EXPORTER_OTLP_ENDPOINT, for traces alone"
+    )
+    otlp_protocol: str = _setting("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "http/protobuf or grpc")
+    telemetry_disabled: str = _setting("OTEL_SDK_DISABLED", "false", "true sends no traces")
     token: str | None = _setting("MEMSIDECAR_TOKEN", None, "token that the command line sends")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
-        """Read settings from environment variables; ``overrides`` that are not None win.
+        """Read settings from environment variables; ``overrides`` that are not None win, texts checked alike.
 
         Raises:
             SetupError: A value has the wrong form; all are named at once.
@@ -149,15 +168,21 @@ class Config:
         for setting in fields(cls):
             variable = setting.metadata["variable"]
             raw = environment.get(variable, "").strip()
-            if overrides.get(setting.name) is not None:
-                values[setting.name] = overrides[setting.name]
-            elif raw:
+            override = overrides.get(setting.name)
+            if isinstance(override, str):
+                raw = override.strip()
+            elif override is not None:
+                values[setting.name] = override
+                continue
+            if raw:
                 try:
                     values[setting.name] = _CONVERTERS.get(setting.name, str)(raw)
                 except ValueError as error:
                     problems.append(f"{variable} {error}")
         if problems:
-            raise SetupError(Problem("; ".join(problems) + ".", "Correct the environment variables."))
+            raise SetupError(
+                Problem("; ".join(problems) + ".", "Correct the environment variables or options.")
+            )
         config = cls(**values)
         config._check()
         return config
@@ -172,6 +197,15 @@ class Config:
         """Whether only this machine can reach the address."""
         host = self.listen.rpartition(":")[0].strip("[]")
         return self.listen.startswith("unix:") or is_loopback(host)
+
+    @property
+    def traces(self) -> str | None:
+        """How traces are exported, ``otlp`` or ``console``; None when they are not wanted."""
+        if self.telemetry_disabled == "true" or self.traces_exporter == "none":
+            return None
+        if self.traces_exporter == "auto":
+            return "otlp" if self.otlp_endpoint or self.otlp_traces_endpoint else None
+        return self.traces_exporter
 
     @property
     def requires_credential(self) -> bool:
@@ -285,6 +319,12 @@ def _address(raw: str) -> str:
     return raw
 
 
+def _host_and_port(raw: str) -> str:
+    if raw.startswith("unix:"):
+        raise ValueError(f"is {raw!r}: give host:port, for example 127.0.0.1:7701")
+    return _address(raw)
+
+
 def _key_set_location(raw: str) -> str:
     url = urlsplit(raw)
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
@@ -322,4 +362,9 @@ _CONVERTERS: Mapping[str, Any] = {
     "embedding_threads": _whole_number(0, 1_024),
     "grace_seconds": _seconds(3_600),
     "log_format": _one_of("auto", "json", "text"),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+    "admin_listen": _host_and_port,
+    "traces_exporter": _one_of("auto", "otlp", "console", "none"),
+    "otlp_protocol": _one_of("http/protobuf", "grpc"),
+    "telemetry_disabled": str.lower,
 }

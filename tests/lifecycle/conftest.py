@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from memsidecar.domain.conversation_memory import ConversationMemory
-from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.user_memory import UserMemories
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.recall_store import PostgresRecallStore

@@ -14,7 +14,7 @@ from rich.table import Table
 from memsidecar import __version__
 from memsidecar.app import embedded_directory, run_sidecar
 from memsidecar.cli.console import error_console
-from memsidecar.cli.databases import naming_the_database
+from memsidecar.cli.databases import naming
 from memsidecar.cli.main import verbose
 from memsidecar.cli.model import install_with_progress
 from memsidecar.cli.settings import data_directory_option, model_directory_option
@@ -48,7 +48,7 @@ def serve(
     config = Config.from_environment(
         listen=listen, data_directory=data_directory, model_directory=model_directory
     )
-    set_up_logs(config.log_format, "debug" if verbose(context) else "info")
+    set_up_logs(config.log_format, "debug" if verbose(context) else config.log_level)
     console = error_console()
     if not installed_directory(config.model_directory).is_dir():
         install_with_progress(config, console)
@@ -57,7 +57,7 @@ def serve(
 
 async def _serve(config: Config, console: Console) -> None:
     stop = StopSignals()
-    with contextlib.suppress(asyncio.CancelledError), naming_the_database(config):
+    with contextlib.suppress(asyncio.CancelledError), naming(config.database_url):
         async with run_sidecar(config) as sidecar:
             _announce(config, sidecar, console)
             await stop.wait()

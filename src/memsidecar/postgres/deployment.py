@@ -58,6 +58,29 @@ async def read_facts(database: Database) -> DatabaseFacts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionRoom:
+    """How many connections the database has left."""
+
+    allowed: int
+    """Connections that ordinary roles may have open in all."""
+    open: int
+    own: int
+    """How many of the open ones the asking role holds."""
+
+    @property
+    def for_this_role(self) -> int:
+        """Connections the asking role can have, those it holds already included."""
+        return max(self.allowed - self.open + self.own, 0)
+
+
+async def read_connection_room(database: Database) -> ConnectionRoom:
+    """Count connections."""
+    async with database.control() as connection:
+        row = await connection.fetchrow(_QUERIES["connection_room"])
+        return ConnectionRoom(allowed=row["allowed"], open=row["open"], own=row["own"])
+
+
 def serving_problems(facts: DatabaseFacts) -> list[Problem]:
     """List everything that forbids serving; empty when all is well."""
     problems = []

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.rpc.error_interceptor import ErrorInterceptor
 from memsidecar.rpc.health import HealthMonitor
+from memsidecar.rpc.observing_interceptor import ObservingInterceptor
 from memsidecar.rpc.tls import server_credentials
 from memsidecar.v1 import administration_pb2, conversation_memory_pb2, documents_pb2, user_memory_pb2
 from memsidecar.v1.administration_pb2_grpc import add_AdministrationServiceServicer_to_server
@@ -21,6 +22,7 @@ from memsidecar.v1.user_memory_pb2_grpc import add_UserMemoryServiceServicer_to_
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from memsidecar.domain.observation import Observer
     from memsidecar.rpc.tls import TlsFiles
     from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
     from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryServiceServicer
@@ -60,8 +62,11 @@ class GrpcServer:
         documents: DocumentServiceServicer,
         administration: AdministrationServiceServicer,
         database_answers: Callable[[], Awaitable[bool]],
+        observer: Observer,
     ) -> None:
-        self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        self._server = grpc.aio.server(
+            interceptors=[ObservingInterceptor(observer), ErrorInterceptor()], options=_OPTIONS
+        )
         add_ConversationMemoryServiceServicer_to_server(conversation_memory, self._server)
         add_UserMemoryServiceServicer_to_server(user_memory, self._server)
         add_DocumentServiceServicer_to_server(documents, self._server)
@@ -72,6 +77,11 @@ class GrpcServer:
             [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
         )
         self._health = HealthMonitor(health_servicer, SERVICES, database_answers)
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls are taken and the database answers."""
+        return self._health.serving
 
     async def start(self, address: str, tls: TlsFiles | None = None) -> int:
         """Listen and give the port.

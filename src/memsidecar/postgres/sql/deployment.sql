@@ -68,6 +68,15 @@ SELECT
     ) AS granted_partitions
 FROM me;
 
+-- name: connection_room
+-- Says how many connections ordinary roles may have open in all, how many are open, and how many this role holds.
+SELECT
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+        - current_setting('reserved_connections')::integer AS allowed,
+    (SELECT sum(numbackends)::integer FROM pg_stat_database) AS open,
+    (SELECT count(*)::integer FROM pg_stat_activity WHERE usename = current_user) AS own;
+
 -- name: ping
 -- Answers when the database does.
 SELECT 1;
