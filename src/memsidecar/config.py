@@ -135,7 +135,9 @@ class Config:
                 except ValueError as error:
                     problems.append(f"{variable} {error}")
         if problems:
-            raise SetupError(Problem("; ".join(problems) + ".", "Correct the environment variables or options."))
+            raise SetupError(
+                Problem("; ".join(problems) + ".", "Correct the environment variables or options.")
+            )
         config = cls(**values)
         config._check()
         return config

@@ -68,7 +68,10 @@ class DemoDisplay:
             name = turn.speaker.display_name if turn.speaker else ""
             self._line(f"  [dim]{_day(turn.occurred_at)}  {name:<15}[/] {escape(turn.content)}")
         self._console.print()
-        self._step(3, "Questions, as an agent asks them before it answers (RecallSimilar). Below each: score, day and")
+        self._step(
+            3,
+            "Questions, as an agent asks them before it answers (RecallSimilar). Below each: score, day and",
+        )
         self._line("speaker of the two best turns, what was said, and why it was found.")
         self._console.print()
 
