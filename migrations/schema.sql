@@ -193,6 +193,15 @@ CREATE FUNCTION public.hybrid_search(query text, query_embedding public.vector, 
     LIMIT hybrid_search.top_k
     $$;
 
+CREATE FUNCTION public.ingestion_backlog() RETURNS TABLE(open_jobs bigint, oldest_seconds double precision)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT count(*), COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(created_at)), 0)::double precision
+    FROM ingestion_jobs
+    WHERE status IN ('queued', 'processing') AND NOT receiving
+    $$;
+
 CREATE FUNCTION public.list_tenants(after_name text, row_limit integer) RETURNS SETOF public.tenants
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO '$user', 'public'
@@ -812,6 +821,9 @@ GRANT ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) TO me
 
 REVOKE ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.ingestion_backlog() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.ingestion_backlog() TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_app;

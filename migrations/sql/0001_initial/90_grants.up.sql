@@ -32,7 +32,7 @@ BEGIN
         'list_tenants(text, integer)', 'update_tenant(tenants)',
         'create_token(uuid, uuid, text, bytea, text[], uuid[], timestamptz)',
         'list_tokens(uuid, timestamptz, uuid, integer)', 'end_token(uuid, uuid, boolean, timestamptz)',
-        'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()',
+        'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()', 'ingestion_backlog()',
         'record_audit_event(uuid, text, text, text, text)'
     ]::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', control_function);

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from memsidecar.domain.caller import Right
+from memsidecar.domain.embedding import Lane
+from memsidecar.domain.observation import UNOBSERVED, Stage
 from memsidecar.domain.participants import spoken_query
 from memsidecar.domain.ranking import Weights, explain, rank, weights_of
 from memsidecar.domain.recall import Recall, RecallHit, RecallMode
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.embedding import Embedder, Embedding
+    from memsidecar.domain.observation import Observer
     from memsidecar.domain.participants import Participants
     from memsidecar.domain.ranking import Candidate, Corpus, Ranked
     from memsidecar.domain.recall import RecallRequest
@@ -115,9 +118,10 @@ class _Stopwatch:
 class RecallEngine:
     """Answers recalls for callers."""
 
-    def __init__(self, store: RecallStore, embedder: Embedder) -> None:
+    def __init__(self, store: RecallStore, embedder: Embedder, observer: Observer = UNOBSERVED) -> None:
         self._store = store
         self._embedder = embedder
+        self._observer = observer
 
     async def recall(self, caller: Caller, request: RecallRequest) -> Recall:
         """Find what matters for a query, best first: min(top_k, visible turns) hits; by words alone, those with words.
@@ -146,6 +150,9 @@ class RecallEngine:
             hits, budget_reached = await _with_context(reader, request, hits)
             strategy = reader.strategy
         stopwatch.lap("database")
+        self._observer.searched("recall", strategy)
+        if participants is not None:
+            self._observer.spent(Stage.RANK, Lane.INTERACTIVE, stopwatch.seconds["rank"])
         return Recall(
             hits=tuple(hit for _row_id, hit in hits),
             model=self._embedder.model,
