@@ -6,6 +6,20 @@ CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 
 COMMENT ON EXTENSION vector IS 'vector data type and ivfflat and hnsw access methods';
 
+CREATE FUNCTION public.audit_digest(previous bytea, trail uuid, event_sequence bigint, event_occurred_at timestamp with time zone, event_actor text, event_action text, event_subject text, event_details text) RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT sha256(string_agg(int4send(octet_length(field.bytes)) || field.bytes, ''::bytea ORDER BY field.position))
+    FROM (
+        SELECT part.position, convert_to(part.value, 'UTF8') AS bytes
+        FROM unnest(ARRAY[
+            encode(previous, 'hex'), trail::text, event_sequence::text,
+            to_char(event_occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            event_actor, event_action, event_subject, event_details
+        ]) WITH ORDINALITY AS part (value, position)
+    ) AS field
+    $$;
+
 CREATE FUNCTION public.bm25(weight double precision, frequency double precision, length double precision, average_length double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (((weight * (2.2)::double precision) * frequency) / (frequency + ((1.2)::double precision * ((0.25)::double precision + (((0.75)::double precision * length) / average_length)))));
@@ -390,6 +404,15 @@ CREATE FUNCTION public.identifier_words(content text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (SELECT string_agg((CASE WHEN (found.found[1] ~ '[^[:alnum:]]'::text) THEN (regexp_replace(found.found[1], '[^[:alnum:]]+'::text, ''::text, 'g'::text) || ' '::text) ELSE ''::text END || CASE WHEN (found.found[1] ~ '[[:lower:]]{2}[[:upper:]]|[[:upper:]]{2}[[:lower:]]{2}'::text) THEN regexp_replace(found.found[1], '([[:lower:]]{2})(?=[[:upper:]])|([[:upper:]])(?=[[:upper:]][[:lower:]]{2})|[^[:alnum:]]+'::text, '\1\2 '::text, 'g'::text) ELSE ''::text END), ' '::text) AS string_agg FROM regexp_matches(identifier_words.content, '([[:alnum:]]+(?:[_.:/\\@#]+[[:alnum:]]+)+|[[:alpha:]]+-\d+[[:alnum:]]*|[[:alnum:]]*(?:[[:lower:]]{2}[[:upper:]]|[[:upper:]]{2}[[:lower:]]{2})[[:alnum:]]*)'::text, 'g'::text) found(found));
 
+CREATE FUNCTION public.ingestion_backlog() RETURNS TABLE(open_jobs bigint, oldest_seconds double precision)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+    SELECT count(*), COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(created_at)), 0)::double precision
+    FROM ingestion_jobs
+    WHERE status IN ('queued', 'processing') AND NOT receiving
+    $$;
+
 CREATE FUNCTION public.inverse_document_frequency(text_count double precision, containing double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ln(((1)::double precision + (((text_count - containing) + (0.5)::double precision) / (containing + (0.5)::double precision))));
@@ -411,6 +434,10 @@ CREATE FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timesta
     ORDER BY created_at DESC, id DESC
     LIMIT row_limit
     $$;
+
+CREATE FUNCTION public.matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((((((((((((((((((((((((((((((((CASE WHEN (words @@ (terms)[1]) THEN 1 ELSE 0 END)::bigint + CASE WHEN (words @@ (terms)[2]) THEN 2 ELSE 0 END) + CASE WHEN (words @@ (terms)[3]) THEN 4 ELSE 0 END) + CASE WHEN (words @@ (terms)[4]) THEN 8 ELSE 0 END) + CASE WHEN (words @@ (terms)[5]) THEN 16 ELSE 0 END) + CASE WHEN (words @@ (terms)[6]) THEN 32 ELSE 0 END) + CASE WHEN (words @@ (terms)[7]) THEN 64 ELSE 0 END) + CASE WHEN (words @@ (terms)[8]) THEN 128 ELSE 0 END) + CASE WHEN (words @@ (terms)[9]) THEN 256 ELSE 0 END) + CASE WHEN (words @@ (terms)[10]) THEN 512 ELSE 0 END) + CASE WHEN (words @@ (terms)[11]) THEN 1024 ELSE 0 END) + CASE WHEN (words @@ (terms)[12]) THEN 2048 ELSE 0 END) + CASE WHEN (words @@ (terms)[13]) THEN 4096 ELSE 0 END) + CASE WHEN (words @@ (terms)[14]) THEN 8192 ELSE 0 END) + CASE WHEN (words @@ (terms)[15]) THEN 16384 ELSE 0 END) + CASE WHEN (words @@ (terms)[16]) THEN 32768 ELSE 0 END) + CASE WHEN (words @@ (terms)[17]) THEN 65536 ELSE 0 END) + CASE WHEN (words @@ (terms)[18]) THEN 131072 ELSE 0 END) + CASE WHEN (words @@ (terms)[19]) THEN 262144 ELSE 0 END) + CASE WHEN (words @@ (terms)[20]) THEN 524288 ELSE 0 END) + CASE WHEN (words @@ (terms)[21]) THEN 1048576 ELSE 0 END) + CASE WHEN (words @@ (terms)[22]) THEN 2097152 ELSE 0 END) + CASE WHEN (words @@ (terms)[23]) THEN 4194304 ELSE 0 END) + CASE WHEN (words @@ (terms)[24]) THEN 8388608 ELSE 0 END) + CASE WHEN (words @@ (terms)[25]) THEN 16777216 ELSE 0 END) + CASE WHEN (words @@ (terms)[26]) THEN 33554432 ELSE 0 END) + CASE WHEN (words @@ (terms)[27]) THEN 67108864 ELSE 0 END) + CASE WHEN (words @@ (terms)[28]) THEN 134217728 ELSE 0 END) + CASE WHEN (words @@ (terms)[29]) THEN 268435456 ELSE 0 END) + CASE WHEN (words @@ (terms)[30]) THEN 536870912 ELSE 0 END) + CASE WHEN (words @@ (terms)[31]) THEN 1073741824 ELSE 0 END) + CASE WHEN (words @@ (terms)[32]) THEN '2147483648'::bigint ELSE (0)::bigint END);
 
 CREATE FUNCTION public.query_condition(languages text[], query text) RETURNS tsquery
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
@@ -470,6 +497,31 @@ CREATE FUNCTION public.query_phrases(query text) RETURNS text[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (SELECT array_agg(lower(btrim(regexp_replace(found.found[2], '\s+'::text, ' '::text, 'g'::text)))) AS array_agg FROM regexp_matches(query_phrases.query, '((?<!\S)-)?"([^"]*)"'::text, 'g'::text) found(found) WHERE ((found.found[1] IS NULL) AND (found.found[2] ~ '\S'::text)));
 
+CREATE FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+DECLARE
+    last_sequence bigint;
+    last_digest   bytea;
+    moment        timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('audit ' || trail, 0));
+    SELECT sequence, digest INTO last_sequence, last_digest
+    FROM audit_events WHERE tenant_id = trail ORDER BY sequence DESC LIMIT 1;
+    last_sequence := COALESCE(last_sequence, 0);
+    last_digest := COALESCE(last_digest, ''::bytea);
+    moment := clock_timestamp();
+    INSERT INTO audit_events (tenant_id, sequence, occurred_at, actor, action, subject, details, digest)
+    VALUES (
+        trail, last_sequence + 1, moment, new_actor, new_action, new_subject, new_details,
+        audit_digest(
+            last_digest, trail, last_sequence + 1, moment, new_actor, new_action, new_subject, new_details
+        )
+    );
+END
+$$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -505,6 +557,21 @@ CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE public.audit_events (
+    tenant_id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL,
+    details text NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT audit_events_digest_check CHECK ((octet_length(digest) = 32)),
+    CONSTRAINT audit_events_sequence_check CHECK ((sequence >= 1))
+);
+
+ALTER TABLE ONLY public.audit_events FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.conversation_embeddings (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -530,8 +597,11 @@ CREATE TABLE public.conversation_embeddings (
     changed_at timestamp with time zone,
     placed_from uuid,
     model_id smallint NOT NULL,
-    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, ((speaker_name || ' '::text) || content))) STORED NOT NULL,
+    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, content)) STORED NOT NULL,
+    asks boolean GENERATED ALWAYS AS (("right"(rtrim(content, ' 	
+"'')'::text), 1) = ANY (ARRAY['?'::text, '？'::text, '؟'::text]))) STORED NOT NULL,
     embedding public.vector(384) NOT NULL,
+    embedding_half public.halfvec(384) GENERATED ALWAYS AS ((embedding)::public.halfvec(384)) STORED NOT NULL,
     CONSTRAINT conversation_embeddings_action_check CHECK ((action = ANY (ARRAY['said'::text, 'edited'::text, 'deleted'::text]))),
     CONSTRAINT conversation_embeddings_check CHECK (((source IS NULL) = (event_id IS NULL))),
     CONSTRAINT conversation_embeddings_check1 CHECK ((((action = 'said'::text) = (target_event_id IS NULL)) AND ((target_source IS NULL) = (target_event_id IS NULL)))),
@@ -546,7 +616,9 @@ CREATE TABLE public.conversation_embeddings (
     CONSTRAINT conversation_embeddings_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
     CONSTRAINT conversation_embeddings_source_check CHECK (((char_length(source) >= 1) AND (char_length(source) <= 256))),
     CONSTRAINT conversation_embeddings_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
-);
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.02', autovacuum_vacuum_insert_threshold='5000', autovacuum_analyze_scale_factor='0.02');
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
 
 ALTER TABLE ONLY public.conversation_embeddings FORCE ROW LEVEL SECURITY;
 
@@ -718,6 +790,16 @@ CREATE TABLE public.superseded_turns (
 
 ALTER TABLE ONLY public.superseded_turns FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.turn_speakers (
+    tenant_id uuid NOT NULL,
+    user_id text NOT NULL,
+    agent_id uuid NOT NULL,
+    role text NOT NULL,
+    speaker_name text NOT NULL
+);
+
+ALTER TABLE ONLY public.turn_speakers FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.user_memories (
     tenant_id uuid NOT NULL,
     user_id text NOT NULL,
@@ -740,7 +822,7 @@ CREATE TABLE public.user_memory_archive (
     user_id text NOT NULL,
     agent_id uuid NOT NULL,
     revision bigint NOT NULL,
-    paragraph text NOT NULL,
+    passage text NOT NULL,
     archived_at timestamp with time zone DEFAULT now() NOT NULL,
     model_id smallint NOT NULL,
     embedding public.vector(384) NOT NULL
@@ -756,9 +838,12 @@ CREATE TABLE public.user_memory_revisions (
     memory text NOT NULL,
     metadata jsonb NOT NULL,
     request_id text,
+    request_sha256 bytea,
     updated_at timestamp with time zone NOT NULL,
     updated_by text NOT NULL,
+    CONSTRAINT user_memory_revisions_check CHECK (((request_id IS NULL) = (request_sha256 IS NULL))),
     CONSTRAINT user_memory_revisions_request_id_check CHECK (((char_length(request_id) >= 1) AND (char_length(request_id) <= 256))),
+    CONSTRAINT user_memory_revisions_request_sha256_check CHECK ((octet_length(request_sha256) = 32)),
     CONSTRAINT user_memory_revisions_revision_check CHECK ((revision >= 1))
 );
 
@@ -772,6 +857,9 @@ ALTER TABLE ONLY public.api_tokens
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_secret_sha256_key UNIQUE (secret_sha256);
+
+ALTER TABLE ONLY public.audit_events
+    ADD CONSTRAINT audit_events_pkey PRIMARY KEY (tenant_id, sequence);
 
 ALTER TABLE ONLY public.conversation_embeddings
     ADD CONSTRAINT conversation_embeddings_pkey PRIMARY KEY (tenant_id, id);
@@ -812,6 +900,9 @@ ALTER TABLE ONLY public.tenants
 ALTER TABLE ONLY public.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.turn_speakers
+    ADD CONSTRAINT turn_speakers_pkey PRIMARY KEY (tenant_id, user_id, agent_id, role, speaker_name);
+
 ALTER TABLE ONLY public.user_memories
     ADD CONSTRAINT user_memories_pkey PRIMARY KEY (tenant_id, user_id, agent_id);
 
@@ -830,6 +921,8 @@ CREATE UNIQUE INDEX conversation_embeddings_event ON public.conversation_embeddi
 CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC);
 
 CREATE INDEX conversation_embeddings_target ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, target_source, target_event_id) WHERE (target_event_id IS NOT NULL);
+
+CREATE INDEX conversation_embeddings_user ON public.conversation_embeddings USING btree (tenant_id, user_id, occurred_at, id);
 
 CREATE INDEX document_chunks_lexemes ON public.document_chunks USING gin (tenant_id, lexemes) WITH (fastupdate=off);
 
@@ -852,6 +945,8 @@ CREATE INDEX superseded_turns_scope ON public.superseded_turns USING btree (tena
 CREATE INDEX user_memory_archive_user ON public.user_memory_archive USING btree (tenant_id, user_id, agent_id);
 
 CREATE UNIQUE INDEX user_memory_revisions_request ON public.user_memory_revisions USING btree (tenant_id, user_id, agent_id, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.conversation_embeddings FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -897,6 +992,9 @@ ALTER TABLE ONLY public.superseded_turns
 ALTER TABLE ONLY public.superseded_turns
     ADD CONSTRAINT superseded_turns_tenant_id_id_fkey FOREIGN KEY (tenant_id, id) REFERENCES public.conversation_embeddings(tenant_id, id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.turn_speakers
+    ADD CONSTRAINT turn_speakers_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.user_memories
     ADD CONSTRAINT user_memories_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
@@ -911,7 +1009,11 @@ ALTER TABLE ONLY public.user_memory_revisions
 
 ALTER TABLE public.api_tokens ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.audit_events ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY control_plane ON public.api_tokens TO memsidecar_control USING (true);
+
+CREATE POLICY control_plane ON public.audit_events TO memsidecar_control USING (true);
 
 CREATE POLICY control_plane ON public.ingestion_jobs TO memsidecar_control USING (true);
 
@@ -935,6 +1037,8 @@ ALTER TABLE public.superseded_turns ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY tenant_isolation ON public.api_tokens USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
+CREATE POLICY tenant_isolation ON public.audit_events USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
 CREATE POLICY tenant_isolation ON public.conversation_embeddings USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 CREATE POLICY tenant_isolation ON public.document_chunks USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
@@ -949,6 +1053,8 @@ CREATE POLICY tenant_isolation ON public.superseded_turns USING ((tenant_id = (N
 
 CREATE POLICY tenant_isolation ON public.tenants USING ((id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
+CREATE POLICY tenant_isolation ON public.turn_speakers USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
 CREATE POLICY tenant_isolation ON public.user_memories USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 CREATE POLICY tenant_isolation ON public.user_memory_archive USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
@@ -956,6 +1062,8 @@ CREATE POLICY tenant_isolation ON public.user_memory_archive USING ((tenant_id =
 CREATE POLICY tenant_isolation ON public.user_memory_revisions USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.turn_speakers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.user_memories ENABLE ROW LEVEL SECURITY;
 
@@ -1000,16 +1108,26 @@ GRANT ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) TO memsideca
 REVOKE ALL ON FUNCTION public.hybrid_search(query text, query_embedding public.vector, top_k integer, for_user text, whole_tenant boolean, exclude_global boolean, document_types text[], document_ids uuid[], metadata_contains jsonb, occurred_from timestamp with time zone, occurred_until timestamp with time zone, model smallint, vector_weight double precision, lexical_weight double precision, candidates integer, by_document boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.hybrid_search(query text, query_embedding public.vector, top_k integer, for_user text, whole_tenant boolean, exclude_global boolean, document_types text[], document_ids uuid[], metadata_contains jsonb, occurred_from timestamp with time zone, occurred_until timestamp with time zone, model smallint, vector_weight double precision, lexical_weight double precision, candidates integer, by_document boolean) TO memsidecar_app;
 
+REVOKE ALL ON FUNCTION public.ingestion_backlog() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.ingestion_backlog() TO memsidecar_app;
+
 REVOKE ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) TO memsidecar_app;
 
+REVOKE ALL ON FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) TO memsidecar_app;
+
 REVOKE ALL ON FUNCTION public.update_tenant(changed public.tenants) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.update_tenant(changed public.tenants) TO memsidecar_app;
 
 GRANT SELECT ON TABLE public.alembic_version TO memsidecar_app;
+
+GRANT SELECT ON TABLE public.audit_events TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.audit_events TO memsidecar_eraser;
+GRANT SELECT,INSERT ON TABLE public.audit_events TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.conversation_embeddings TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.conversation_embeddings TO memsidecar_eraser;
@@ -1033,6 +1151,9 @@ GRANT SELECT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.superseded_turns TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.superseded_turns TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.turn_speakers TO memsidecar_app;
+GRANT SELECT,DELETE ON TABLE public.turn_speakers TO memsidecar_eraser;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.user_memories TO memsidecar_app;
 GRANT SELECT,DELETE ON TABLE public.user_memories TO memsidecar_eraser;

@@ -24,9 +24,12 @@ CREATE TABLE user_memory_revisions (
     memory     text        NOT NULL,
     metadata   jsonb       NOT NULL,
     request_id text        CHECK (char_length(request_id) BETWEEN 1 AND 256),
+    -- SHA-256 of the request, so that a request id used for two different writes is noticed.
+    request_sha256 bytea   CHECK (octet_length(request_sha256) = 32),
     updated_at timestamptz NOT NULL,
     updated_by text        NOT NULL,
-    PRIMARY KEY (tenant_id, user_id, agent_id, revision)
+    PRIMARY KEY (tenant_id, user_id, agent_id, revision),
+    CHECK ((request_id IS NULL) = (request_sha256 IS NULL))
 );
 CREATE UNIQUE INDEX user_memory_revisions_request
     ON user_memory_revisions (tenant_id, user_id, agent_id, request_id) WHERE request_id IS NOT NULL;
@@ -37,14 +40,14 @@ CREATE POLICY tenant_isolation ON user_memory_revisions
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON user_memory_revisions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Paragraphs that outgrew a memory, in the order they were moved; searchable.
+-- Paragraphs that outgrew a memory, long ones in several passages; ids are in the order they were moved. Searchable.
 CREATE TABLE user_memory_archive (
     tenant_id   uuid        NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
     id          uuid        NOT NULL,
     user_id     text        NOT NULL,
     agent_id    uuid        NOT NULL,
     revision    bigint      NOT NULL,
-    paragraph   text        NOT NULL,
+    passage     text        NOT NULL,
     archived_at timestamptz NOT NULL DEFAULT now(),
     model_id    smallint    NOT NULL REFERENCES embedding_models (id),
     embedding   vector(384) NOT NULL,

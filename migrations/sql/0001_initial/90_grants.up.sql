@@ -1,20 +1,22 @@
 -- What each role may do. Nothing is granted to PUBLIC.
-GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns TO memsidecar_app;
+GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns, turn_speakers TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE ON user_memories TO memsidecar_app;
 GRANT SELECT, INSERT ON user_memory_revisions, user_memory_archive TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON documents, document_chunks TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ingestion_jobs, ingestion_job_documents TO memsidecar_app;
 GRANT SELECT ON tenants, embedding_models TO memsidecar_app;
 GRANT INSERT ON embedding_models TO memsidecar_app;
-GRANT SELECT ON api_tokens TO memsidecar_app;
+GRANT SELECT ON api_tokens, audit_events TO memsidecar_app;
 
 GRANT SELECT, DELETE ON
-    tenants, api_tokens, conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
-    documents, document_chunks, ingestion_jobs, ingestion_job_documents
+    tenants, api_tokens, conversation_embeddings, superseded_turns, turn_speakers, user_memories,
+    user_memory_revisions, user_memory_archive, documents, document_chunks, ingestion_jobs, ingestion_job_documents,
+    audit_events
     TO memsidecar_eraser;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_tokens TO memsidecar_control;
 GRANT SELECT, UPDATE, DELETE ON ingestion_jobs TO memsidecar_control;
+GRANT SELECT, INSERT ON audit_events TO memsidecar_control;
 
 GRANT SELECT ON alembic_version TO memsidecar_app;
 GRANT SELECT ON documents, document_chunks TO memsidecar_search;

@@ -65,6 +65,15 @@ class EventContentDiffers(AlreadyExists):
     reason = "EVENT_CONTENT_DIFFERS"
 
 
+class RequestContentDiffers(AlreadyExists):
+    """A request id that is known came again with another request."""
+
+    reason = "REQUEST_CONTENT_DIFFERS"
+
+    def __init__(self) -> None:
+        super().__init__("this request_id was used before for another request: use a new one")
+
+
 class Conflict(DomainError):
     """Somebody changed it in between: read again, then repeat (ABORTED on the wire)."""
 
@@ -110,6 +119,22 @@ class QuotaExceeded(DomainError):
         self.retry_after = retry_after
 
 
+class MemoryTooLarge(QuotaExceeded):
+    """A user memory would pass the hard limit."""
+
+    reason = "MEMORY_TOO_LARGE"
+
+    def __init__(self, *, size: int, limit: int, current_size: int | None) -> None:
+        super().__init__(
+            f"the memory would have {size:,} bytes, and at most {limit:,} are kept: write it shorter, or let the tenant"
+            " move the oldest paragraphs to the archive (memory_overflow)",
+            violations=[QuotaViolation("user_memory.size_bytes", f"{size} bytes of at most {limit}")],
+        )
+        self.metadata = {"size_bytes": str(size), "limit_bytes": str(limit)}
+        if current_size is not None:
+            self.metadata["current_size_bytes"] = str(current_size)
+
+
 class Overloaded(DomainError):
     """Too much work is waiting; the same call will succeed later."""
 
@@ -142,6 +167,12 @@ class DatabaseUnavailable(DomainError):
     """The database cannot be reached or went away in the middle."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class KeysUnavailable(DomainError):
+    """The keys that credentials are checked with cannot be read now."""
+
+    reason = "KEYS_UNAVAILABLE"
 
 
 class DeadlineExceeded(DomainError):

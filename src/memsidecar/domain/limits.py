@@ -53,3 +53,5 @@ SOFT_MEMORY_BYTES = 16_384
 """Size of a user memory from which compaction is suggested: about 4,000 words of a prompt."""
 HARD_MEMORY_BYTES = 65_536
 """Size of a user memory that is not exceeded."""
+MAX_MEMORY_CHARACTERS = 1_048_576
+"""A memory text that is looked at; what passes ``HARD_MEMORY_BYTES`` is refused with the sizes."""

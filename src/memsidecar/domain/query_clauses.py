@@ -29,7 +29,8 @@ _ORDER = (
 )
 _UNWANTED = r"\b\s+(?:[^()?!.;,]|[.](?=\S))+"
 _CLAUSE = re.compile(
-    rf"(?:{_BEFORE_EXCEPTION}\b{_EXCEPTION}|(?<=[(,])\s*except|{_BEFORE_ORDER}\b{_ORDER}){_UNWANTED}", re.IGNORECASE
+    rf"(?:{_BEFORE_EXCEPTION}\b{_EXCEPTION}|(?<=[(,])\s*except|{_BEFORE_ORDER}\b{_ORDER}){_UNWANTED}",
+    re.IGNORECASE,
 )
 _HOLLOW = re.compile(r"\(\s*\)|(?<=\s)\)")
 _LOOSE_PUNCTUATION = re.compile(r"\s+(?=[.?!,;])|[,;]\s*(?=[.?!,;]|$)")

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.caller import Right
 from memsidecar.domain.errors import NotFound, PermissionDenied
 from memsidecar.domain.identifiers import new_uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
@@ -69,9 +70,15 @@ class TenantStore(Protocol):
     """Where tenants are kept."""
 
     async def create(
-        self, tenant_id: UUID, name: str, settings: TenantSettings, *, deadline: float | None
+        self,
+        tenant_id: UUID,
+        name: str,
+        settings: TenantSettings,
+        *,
+        events: Sequence[NewAuditEvent] = (),
+        deadline: float | None,
     ) -> Tenant:
-        """Make a tenant. Raises ``AlreadyExists`` when the name or the id is taken."""
+        """Make a tenant, and record the act. Raises ``AlreadyExists`` when the name or the id is taken."""
         ...
 
     async def find(
@@ -85,9 +92,14 @@ class TenantStore(Protocol):
         ...
 
     async def update(
-        self, tenant_id: UUID, settings: TenantSettings, *, deadline: float | None
+        self,
+        tenant_id: UUID,
+        settings: TenantSettings,
+        *,
+        events: Sequence[NewAuditEvent] = (),
+        deadline: float | None,
     ) -> Tenant | None:
-        """Replace the settings; None when there is no such tenant."""
+        """Replace the settings, and record the act; None when there is no such tenant."""
         ...
 
 
@@ -107,7 +119,14 @@ class TenantDirectory:
             AlreadyExists: The name or the id is taken.
         """
         caller.require(Right.OPERATOR)
-        return await self._store.create(tenant_id or new_uuid7(), name, settings, deadline=caller.deadline)
+        new_id = tenant_id or new_uuid7()
+        return await self._store.create(
+            new_id,
+            name,
+            settings,
+            events=_events(caller, new_id, "tenant.create", {"name": name}),
+            deadline=caller.deadline,
+        )
 
     async def get(self, caller: Caller, tenant_id: UUID | None) -> Tenant:
         """Read a tenant, the caller's own by default.
@@ -159,7 +178,31 @@ class TenantDirectory:
         for name in ("retention", "quota"):
             if name in values:
                 values[name] = replace(getattr(settings, name), **values[name])
-        updated = await self._store.update(tenant_id, replace(settings, **values), deadline=caller.deadline)
+        updated = await self._store.update(
+            tenant_id,
+            replace(settings, **values),
+            events=_events(caller, tenant_id, "tenant.update", _flat(changes)),
+            deadline=caller.deadline,
+        )
         if updated is None:
             raise NotFound("there is no such tenant")
         return updated
+
+
+def _events(caller: Caller, tenant_id: UUID, action: str, details: Mapping[str, Any]) -> list[NewAuditEvent]:
+    """An act on a tenant is seen by the tenant and by those who run the deployment."""
+    return [
+        NewAuditEvent(trail, caller.name, action, str(tenant_id), details)
+        for trail in (tenant_id, DEPLOYMENT_TRAIL)
+    ]
+
+
+def _flat(changes: Mapping[str, Any]) -> dict[str, str]:
+    """Name changes as an update mask does, with their new values as text."""
+    flat: dict[str, str] = {}
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{part}": str(inner) for part, inner in value.items()})
+        else:
+            flat[name] = str(value.value if isinstance(value, Enum) else value)
+    return flat

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.caller import TENANT_RIGHTS, Right
 from memsidecar.domain.errors import (
     FailedPrecondition,
@@ -70,8 +71,10 @@ class TokenStore(Protocol):
         """Read the token behind a secret, whether it still works or not."""
         ...
 
-    async def create(self, token: Token, secret_sha256: bytes, *, deadline: float | None) -> Token:
-        """Store a token. Raises ``NotFound`` when the tenant does not exist."""
+    async def create(
+        self, token: Token, secret_sha256: bytes, *, event: NewAuditEvent, deadline: float | None
+    ) -> Token:
+        """Store a token, and record the act. Raises ``NotFound`` when the tenant does not exist."""
         ...
 
     async def list(
@@ -92,9 +95,14 @@ class TokenStore(Protocol):
         tenant_id: UUID | None,
         any_tenant: bool,
         at: datetime,
+        actor: str,
+        action: str,
         deadline: float | None,
     ) -> Token | None:
-        """Let a token end at a moment, never later than it would anyway; None when there is no such token."""
+        """Let a token end at a moment, never later than it would anyway; None when there is no such token.
+
+        Recorded in the trail the token belongs to, as done by ``actor``.
+        """
         ...
 
 
@@ -152,7 +160,7 @@ class TokenRegistry:
             expires_at=None if lifetime is None else now + lifetime,
             revoked_at=None,
         )
-        return await self._store_new(token, caller.deadline)
+        return await self._store_new(caller, token)
 
     async def list(
         self, caller: Caller, *, tenant_id: UUID | None, after: tuple[datetime, UUID] | None, limit: int
@@ -173,11 +181,11 @@ class TokenRegistry:
             FailedPrecondition: The token has ended already.
         """
         now = datetime.now(UTC)
-        old = await self._end(caller, token_id, now + overlap)
-        if not old.works_at(now):
+        old = await self._end(caller, token_id, now + overlap, action="token.rotate")
+        if any(end is not None and end < now for end in (old.expires_at, old.revoked_at)):
             raise FailedPrecondition("this token has ended: make a new one")
         successor = replace(old, token_id=new_uuid7(), created_at=now, revoked_at=None)
-        return await self._store_new(successor, caller.deadline)
+        return await self._store_new(caller, successor)
 
     async def revoke(self, caller: Caller, token_id: UUID) -> Token:
         """End a token now.
@@ -185,22 +193,36 @@ class TokenRegistry:
         Raises:
             NotFound: No such token for this caller.
         """
-        return await self._end(caller, token_id, datetime.now(UTC))
+        return await self._end(caller, token_id, datetime.now(UTC), action="token.revoke")
 
-    async def _end(self, caller: Caller, token_id: UUID, at: datetime) -> Token:
+    async def _end(self, caller: Caller, token_id: UUID, at: datetime, *, action: str) -> Token:
         operator = Right.OPERATOR in caller.rights
         if not operator:
             caller.tenant(Right.ADMIN)
         token = await self._store.end(
-            token_id, tenant_id=caller.tenant_id, any_tenant=operator, at=at, deadline=caller.deadline
+            token_id,
+            tenant_id=caller.tenant_id,
+            any_tenant=operator,
+            at=at,
+            actor=caller.name,
+            action=action,
+            deadline=caller.deadline,
         )
         if token is None:
             raise NotFound("there is no such token")
         return token
 
-    async def _store_new(self, token: Token, deadline: float | None) -> tuple[Token, Secret]:
+    async def _store_new(self, caller: Caller, token: Token) -> tuple[Token, Secret]:
         secret = new_secret()
-        return await self._store.create(token, hash_secret(secret), deadline=deadline), secret
+        event = NewAuditEvent(
+            token.tenant_id or DEPLOYMENT_TRAIL,
+            caller.name,
+            "token.create",
+            str(token.token_id),
+            {"name": token.name, "rights": sorted(right.value for right in token.rights)},
+        )
+        stored = await self._store.create(token, hash_secret(secret), event=event, deadline=caller.deadline)
+        return stored, secret
 
 
 def _tenant_acted_on(caller: Caller, tenant_id: UUID | None) -> UUID | None:

@@ -22,19 +22,83 @@ if TYPE_CHECKING:
 
 _DECLARED_WITHIN = 1024
 """Bytes in which the HTML standard looks for the encoding."""
-_DECLARED = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w-]+)|<\?xml[^>]+encoding\s*=\s*[\"']([\w-]+)", re.IGNORECASE)
+_DECLARED = re.compile(
+    rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w-]+)|<\?xml[^>]+encoding\s*=\s*[\"']([\w-]+)", re.IGNORECASE
+)
 _READ_AS_WINDOWS_1252 = frozenset({"ascii", "iso8859-1"})
 """The HTML standard reads these labels as windows-1252."""
 
 _NEVER_TEXT = frozenset(
-    "script style template noscript iframe object embed svg math canvas audio video head datalist select textarea"
-    " button input dialog".split()
+    [
+        "script",
+        "style",
+        "template",
+        "noscript",
+        "iframe",
+        "object",
+        "embed",
+        "svg",
+        "math",
+        "canvas",
+        "audio",
+        "video",
+        "head",
+        "datalist",
+        "select",
+        "textarea",
+        "button",
+        "input",
+        "dialog",
+    ]
 )
 _AROUND_THE_TEXT = frozenset({"nav", "footer", "menu"})
-_ROLES_AROUND_THE_TEXT = frozenset({"navigation", "contentinfo", "search", "menu", "menubar", "toolbar", "alert", "dialog"})
+_ROLES_AROUND_THE_TEXT = frozenset(
+    {"navigation", "contentinfo", "search", "menu", "menubar", "toolbar", "alert", "dialog"}
+)
 _BLOCKS = frozenset(
-    "address article aside blockquote body caption center details dd dir div dl dt fieldset figcaption figure form"
-    " h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main ol p pre section summary table tbody tfoot thead tr ul".split()
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "details",
+        "dd",
+        "dir",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hgroup",
+        "hr",
+        "html",
+        "legend",
+        "li",
+        "main",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "tfoot",
+        "thead",
+        "tr",
+        "ul",
+    ]
 )
 _LINES = frozenset({"li", "dt", "dd", "tr", "summary", "caption"})
 """Blocks that stand line by line, not with a blank line between them."""
@@ -187,10 +251,10 @@ def _written(root: LexborNode, *, without_surroundings: bool) -> _Writer:
         if node.is_text_node:
             writer.text(node.text_content or "")
         elif node.is_element_node and not _skipped(node, without_surroundings=without_surroundings):
-            writer.enter(node.tag)
+            writer.enter(node.tag or "")
             below = node.first_child
             if below is None:
-                writer.leave(node.tag)
+                writer.leave(node.tag or "")
             else:
                 open_nodes.append(node)
         if below is not None:
@@ -199,7 +263,7 @@ def _written(root: LexborNode, *, without_surroundings: bool) -> _Writer:
         following = node.next if open_nodes else None
         while following is None and open_nodes:
             parent = open_nodes.pop()
-            writer.leave(parent.tag)
+            writer.leave(parent.tag or "")
             following = parent.next if open_nodes else None
         node = following
     writer.end_block()

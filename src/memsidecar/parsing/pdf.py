@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def pdf_blocks(raw: bytes, most_characters: int) -> tuple[str, str, list[Block]]
 
 def _read(document: pypdfium2.PdfDocument, most_characters: int) -> tuple[str, str, list[Block]]:
     if len(document) > MAX_PAGES:
-        raise UnreadableDocument(f"it has {len(document):,} pages: split it into parts of at most {MAX_PAGES:,}")
+        raise UnreadableDocument(
+            f"it has {len(document):,} pages: split it into parts of at most {MAX_PAGES:,}"
+        )
     content: list[str] = []
     length = 0
     starts: list[int] = []
@@ -60,7 +63,9 @@ def _read(document: pypdfium2.PdfDocument, most_characters: int) -> tuple[str, s
             raise UnreadableDocument(f"it holds more than {most_characters:,} characters of text: split it")
     whole = "".join(content)
     if not whole.strip():
-        raise UnreadableDocument("it has no text layer, as scans have none: run it through text recognition first")
+        raise UnreadableDocument(
+            "it has no text layer, as scans have none: run it through text recognition first"
+        )
     headings = list(_headings(document, whole, starts))
     return _title(document), whole, list(_blocks(whole, starts, headings))
 
@@ -89,7 +94,9 @@ def _title(document: pypdfium2.PdfDocument) -> str:
     return "" if _FILE_NAME.search(title) else title
 
 
-def _headings(document: pypdfium2.PdfDocument, content: str, starts: list[int]) -> Iterator[tuple[int, int, str]]:
+def _headings(
+    document: pypdfium2.PdfDocument, content: str, starts: list[int]
+) -> Iterator[tuple[int, int, str]]:
     """Give (place, level, text) of each entry of the outline whose page has it, in the order of the text."""
     found = []
     for entry in document.get_toc(max_depth=15):
@@ -111,7 +118,7 @@ def _blocks(content: str, starts: list[int], headings: list[tuple[int, int, str]
     next_heading = 0
     cuts = sorted({*starts, *(place for place, _, _ in headings), len(content)})
     page = 0
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         while page < len(starts) and starts[page] <= start:
             page += 1
         while next_heading < len(headings) and headings[next_heading][0] <= start:

@@ -29,7 +29,9 @@ def read_document(source: SourceDocument, word_pieces: WordPieces) -> ReadDocume
     kind = document_type(source.document_key, source.raw, source.document_type, CODE_EXTENSIONS)
     found_title, content, blocks = _text_of(kind, source)
     if len(content) > MAX_DOCUMENT_CHARACTERS:
-        raise UnreadableDocument(f"it holds more than {MAX_DOCUMENT_CHARACTERS:,} characters of text: split it")
+        raise UnreadableDocument(
+            f"it holds more than {MAX_DOCUMENT_CHARACTERS:,} characters of text: split it"
+        )
     title = " ".join((source.title or found_title).split())[:MAX_TITLE_CHARACTERS].rstrip()
     passages = tuple(cut_passages(content, title, blocks, word_pieces))
     if not passages:

@@ -48,28 +48,82 @@ _LANGUAGE_OF = {
 CODE_EXTENSIONS = frozenset(_LANGUAGE_OF) | frozenset(_WITHOUT_GRAMMAR.split())
 
 _DEFINITIONS = frozenset(
-    "function_definition function_declaration generator_function_declaration function_item method_definition"
-    " method_declaration constructor_declaration destructor_declaration operator_declaration property_declaration"
-    " macro_definition method singleton_method".split()
+    [
+        "function_definition",
+        "function_declaration",
+        "generator_function_declaration",
+        "function_item",
+        "method_definition",
+        "method_declaration",
+        "constructor_declaration",
+        "destructor_declaration",
+        "operator_declaration",
+        "property_declaration",
+        "macro_definition",
+        "method",
+        "singleton_method",
+    ]
 )
 """Nodes that are one block each."""
 _SCOPES = frozenset(
-    "class_definition class_declaration abstract_class_declaration class_specifier struct_specifier class module"
-    " singleton_class interface_declaration enum_declaration struct_declaration record_declaration trait_declaration"
-    " impl_item trait_item mod_item struct_item enum_item union_item namespace_definition namespace_declaration"
-    " internal_module".split()
+    [
+        "class_definition",
+        "class_declaration",
+        "abstract_class_declaration",
+        "class_specifier",
+        "struct_specifier",
+        "class",
+        "module",
+        "singleton_class",
+        "interface_declaration",
+        "enum_declaration",
+        "struct_declaration",
+        "record_declaration",
+        "trait_declaration",
+        "impl_item",
+        "trait_item",
+        "mod_item",
+        "struct_item",
+        "enum_item",
+        "union_item",
+        "namespace_definition",
+        "namespace_declaration",
+        "internal_module",
+    ]
 )
 """Nodes that are named and may hold definitions."""
 _WRAPPERS = frozenset(
-    "decorated_definition export_statement ambient_declaration template_declaration expression_statement"
-    " lexical_declaration variable_declaration".split()
+    [
+        "decorated_definition",
+        "export_statement",
+        "ambient_declaration",
+        "template_declaration",
+        "expression_statement",
+        "lexical_declaration",
+        "variable_declaration",
+    ]
 )
 """Nodes that stand around a definition and belong to it."""
 _FUNCTION_VALUES = frozenset({"arrow_function", "function_expression", "generator_function", "class"})
 _TRANSPARENT = frozenset(
-    "translation_unit declaration_list class_body interface_body enum_body block body_statement field_declaration_list"
-    " statement_block compilation_unit preproc_if preproc_ifdef preproc_else linkage_specification"
-    " file_scoped_namespace_declaration compound_statement".split()
+    [
+        "translation_unit",
+        "declaration_list",
+        "class_body",
+        "interface_body",
+        "enum_body",
+        "block",
+        "body_statement",
+        "field_declaration_list",
+        "statement_block",
+        "compilation_unit",
+        "preproc_if",
+        "preproc_ifdef",
+        "preproc_else",
+        "linkage_specification",
+        "file_scoped_namespace_declaration",
+        "compound_statement",
+    ]
 )
 """Nodes without a name that may hold definitions."""
 _COMMENTS = frozenset({"comment", "line_comment", "block_comment", "attribute_item"})
@@ -173,7 +227,9 @@ def _definition_in(node: Node) -> Node | None:
 def _name(definition: Node) -> str:
     """Give the name of a definition; its type when it has none."""
     named: Node = definition
-    while (inner := next((n for field in _NAME_FIELDS if (n := named.child_by_field_name(field))), None)) is not None:
+    while (
+        inner := next((n for field in _NAME_FIELDS if (n := named.child_by_field_name(field))), None)
+    ) is not None:
         named = inner
     text = named.text if named is not definition else None
     return " ".join(text.decode(errors="replace").split())[:100] if text else definition.type

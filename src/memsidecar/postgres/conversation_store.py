@@ -62,19 +62,22 @@ class PostgresConversationStore:
             tenant_id, deadline=deadline, locks=_locks(tenant_id, turns)
         ) as connection:
             if said:
-                answers |= await self._append_said(connection, tenant_id, turns, embeddings, said, language)
+                answers |= await self._append_said(
+                    connection, tenant_id, turns, embeddings, said=said, language=language
+                )
             for index in changes:
                 answers[index] = await self._append_change(
                     connection, tenant_id, turns[index], embeddings[index], language
                 )
         return [_outcome(answers.get(index), embedding) for index, embedding in enumerate(embeddings)]
 
-    async def _append_said(  # noqa: PLR0917
+    async def _append_said(
         self,
         connection: Connection,
         tenant_id: UUID,
         turns: Sequence[NewTurn],
         embeddings: Sequence[Embedding],
+        *,
         said: Sequence[int],
         language: str,
     ) -> dict[int, asyncpg.Record]:

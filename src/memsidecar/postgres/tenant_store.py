@@ -10,9 +10,13 @@ import asyncpg
 from memsidecar.domain.errors import AlreadyExists
 from memsidecar.domain.paging import Page
 from memsidecar.domain.tenants import MemoryOverflow, Quota, Retention, Tenant, TenantSettings
+from memsidecar.postgres.audit_store import record_audit_events
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memsidecar.domain.audit import NewAuditEvent
     from memsidecar.postgres.database import Connection, Database
 
 _QUERIES = load_queries("control_plane")
@@ -25,7 +29,13 @@ class PostgresTenantStore:
         self._database = database
 
     async def create(
-        self, tenant_id: UUID, name: str, settings: TenantSettings, *, deadline: float | None
+        self,
+        tenant_id: UUID,
+        name: str,
+        settings: TenantSettings,
+        *,
+        events: Sequence[NewAuditEvent] = (),
+        deadline: float | None,
     ) -> Tenant:
         """Make a tenant; see the port."""
         async with self._database.control(deadline=deadline) as connection:
@@ -34,6 +44,7 @@ class PostgresTenantStore:
             except asyncpg.UniqueViolationError as error:
                 raise AlreadyExists("a tenant of that name or id exists: choose another name") from error
             tenant = await _update(connection, tenant_id, settings)
+            await record_audit_events(connection, events)
         if tenant is None:
             raise LookupError("the tenant that was just made is not there")
         return tenant
@@ -54,11 +65,19 @@ class PostgresTenantStore:
         return Page(tenants, (tenants[-1].name,) if len(rows) > limit else None)
 
     async def update(
-        self, tenant_id: UUID, settings: TenantSettings, *, deadline: float | None
+        self,
+        tenant_id: UUID,
+        settings: TenantSettings,
+        *,
+        events: Sequence[NewAuditEvent] = (),
+        deadline: float | None,
     ) -> Tenant | None:
         """Replace the settings; see the port."""
         async with self._database.control(deadline=deadline) as connection:
-            return await _update(connection, tenant_id, settings)
+            tenant = await _update(connection, tenant_id, settings)
+            if tenant is not None:
+                await record_audit_events(connection, events)
+        return tenant
 
 
 async def _update(connection: Connection, tenant_id: UUID, settings: TenantSettings) -> Tenant | None:

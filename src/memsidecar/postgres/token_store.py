@@ -7,10 +7,12 @@ from uuid import UUID
 
 import asyncpg
 
+from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.caller import Right
 from memsidecar.domain.errors import NotFound
 from memsidecar.domain.paging import Page
 from memsidecar.domain.tokens import Token
+from memsidecar.postgres.audit_store import record_audit_events
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ class PostgresTokenStore:
             row = await connection.fetchrow(_QUERIES["find_token"], secret_sha256)
         return None if row is None else _token(row, row["tenant_language"] or "english")
 
-    async def create(self, token: Token, secret_sha256: bytes, *, deadline: float | None) -> Token:
+    async def create(
+        self, token: Token, secret_sha256: bytes, *, event: NewAuditEvent, deadline: float | None
+    ) -> Token:
         """Store a token; see the port."""
         async with self._database.control(deadline=deadline) as connection:
             try:
@@ -49,6 +53,7 @@ class PostgresTokenStore:
                 )
             except asyncpg.ForeignKeyViolationError as error:
                 raise NotFound("there is no such tenant") from error
+            await record_audit_events(connection, [event])
         return _token(row)
 
     async def list(
@@ -74,12 +79,21 @@ class PostgresTokenStore:
         tenant_id: UUID | None,
         any_tenant: bool,
         at: datetime,
+        actor: str,
+        action: str,
         deadline: float | None,
     ) -> Token | None:
         """Let a token end; see the port."""
         async with self._database.control(deadline=deadline) as connection:
             row = await connection.fetchrow(_QUERIES["end_token"], token_id, tenant_id, any_tenant, at)
-        return None if row is None else _token(row)
+            if row is None:
+                return None
+            token = _token(row)
+            trail = token.tenant_id or DEPLOYMENT_TRAIL
+            await record_audit_events(
+                connection, [NewAuditEvent(trail, actor, action, str(token_id), {"name": token.name})]
+            )
+        return token
 
 
 def _token(row: asyncpg.Record, language: str = "english") -> Token:

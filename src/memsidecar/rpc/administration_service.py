@@ -20,12 +20,14 @@ from memsidecar.rpc.administration_messages import (
     tenant_message,
     token_message,
 )
+from memsidecar.rpc.audit_handlers import AuditHandlers
 from memsidecar.rpc.messages import model_message
 from memsidecar.rpc.validation import Violations
 from memsidecar.v1 import administration_pb2 as pb
 from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
 
 if TYPE_CHECKING:
+    from memsidecar.domain.audit import AuditTrail
     from memsidecar.domain.embedding import ModelIdentity
     from memsidecar.domain.tenants import TenantDirectory
     from memsidecar.domain.tokens import TokenRegistry
@@ -49,7 +51,7 @@ class ServerInfo:
     schema_revision: str
 
 
-class AdministrationService(AdministrationServiceServicer):
+class AdministrationService(AuditHandlers, AdministrationServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
@@ -57,11 +59,13 @@ class AdministrationService(AdministrationServiceServicer):
         authentication: Authentication,
         tenants: TenantDirectory,
         tokens: TokenRegistry,
+        audit: AuditTrail,
         info: ServerInfo,
     ) -> None:
         self._authentication = authentication
         self._tenants = tenants
         self._tokens = tokens
+        self._audit = audit
         self._info = info
 
     async def GetServerInfo(

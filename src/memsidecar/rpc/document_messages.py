@@ -132,12 +132,14 @@ def read_search(violations: Violations, message: pb.HybridSearchRequest) -> Hybr
 def _read_options(violations: Violations, message: pb.HybridOptions) -> HybridOptions:
     given: dict[str, Any] = {}
     for weight in ("vector_weight", "lexical_weight"):
-        if message.HasField(weight):  # type: ignore[arg-type]
+        if message.HasField(weight):
             given[weight] = violations.number(f"options.{weight}", getattr(message, weight), least=0, most=10)
     if given.get("vector_weight") == given.get("lexical_weight") == 0:
         violations.add("options", "gives both legs no weight: raise vector_weight or lexical_weight")
     if message.HasField("candidates"):
-        given["candidates"] = violations.integer("options.candidates", message.candidates, least=10, most=1_000)
+        given["candidates"] = violations.integer(
+            "options.candidates", message.candidates, least=10, most=1_000
+        )
     if message.HasField("min_score"):
         given["min_score"] = violations.number("options.min_score", message.min_score, least=-100, most=100)
     return HybridOptions(**given)

@@ -142,7 +142,9 @@ class UpsertUserMemoryRequest(_message.Message):
     agent_id: _builtins.str
     """The agent; empty for the memory all agents share."""
     memory: _builtins.str
-    """The text; unset leaves it as it is."""
+    """The text, paragraphs separated by blank lines; unset leaves it as it is. At most 64 KiB in UTF-8; from 16 KiB on,
+    compaction is suggested.
+    """
     memory_mode: Global___MemoryWriteMode.ValueType
     """How the text is written. Default: replace."""
     metadata_mode: Global___MetadataWriteMode.ValueType
@@ -150,7 +152,7 @@ class UpsertUserMemoryRequest(_message.Message):
     expected_revision: _builtins.int
     """Write only if this is the current revision; 0 means "only if there is none yet"; unset means "whatever it is"."""
     request_id: _builtins.str
-    """Client-made id that makes a repetition safe. Up to 256 characters."""
+    """Client-made id that makes a repetition safe, unique per memory. Up to 256 characters."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """The object; unset leaves it as it is. At most 64 KiB as JSON."""
@@ -459,9 +461,9 @@ class ArchivedParagraph(_message.Message):
     ARCHIVED_AT_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Its text."""
+    """Its text; a paragraph of more than 254 word pieces is kept as several."""
     revision: _builtins.int
-    """The revision it was moved out of."""
+    """The revision before the write that moved it."""
     similarity: _builtins.float
     """Cosine similarity to the query."""
     @_builtins.property

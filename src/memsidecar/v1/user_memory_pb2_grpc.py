@@ -70,7 +70,8 @@ class UserMemoryServiceServicer:
         """Writes the memory of a user and keeps the revision it replaces. Safe to repeat with `request_id`. Needs `append`.
 
         Errors: ABORTED (`REVISION_CONFLICT`, metadata `current_revision`) when `expected_revision` is not the current
-        one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit is refused.
+        one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit of 64 KiB is refused, or one write
+        alone passes it; ALREADY_EXISTS (`REQUEST_CONTENT_DIFFERS`) when `request_id` was used for another write.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

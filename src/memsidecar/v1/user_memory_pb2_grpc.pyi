@@ -37,7 +37,8 @@ class UserMemoryServiceStub:
     """Writes the memory of a user and keeps the revision it replaces. Safe to repeat with `request_id`. Needs `append`.
 
     Errors: ABORTED (`REVISION_CONFLICT`, metadata `current_revision`) when `expected_revision` is not the current
-    one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit is refused.
+    one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit of 64 KiB is refused, or one write
+    alone passes it; ALREADY_EXISTS (`REQUEST_CONTENT_DIFFERS`) when `request_id` was used for another write.
     """
     GetUserMemory: _grpc.UnaryUnaryMultiCallable[_user_memory_pb2.GetUserMemoryRequest, _user_memory_pb2.GetUserMemoryResponse]
     """Reads the memory of a user. Needs `recall`. Errors: NOT_FOUND when nothing was written yet."""
@@ -57,7 +58,8 @@ class UserMemoryServiceAsyncStub(UserMemoryServiceStub):
     """Writes the memory of a user and keeps the revision it replaces. Safe to repeat with `request_id`. Needs `append`.
 
     Errors: ABORTED (`REVISION_CONFLICT`, metadata `current_revision`) when `expected_revision` is not the current
-    one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit is refused.
+    one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit of 64 KiB is refused, or one write
+    alone passes it; ALREADY_EXISTS (`REQUEST_CONTENT_DIFFERS`) when `request_id` was used for another write.
     """
     GetUserMemory: _aio.UnaryUnaryMultiCallable[_user_memory_pb2.GetUserMemoryRequest, _user_memory_pb2.GetUserMemoryResponse]  # type: ignore[assignment]
     """Reads the memory of a user. Needs `recall`. Errors: NOT_FOUND when nothing was written yet."""
@@ -80,7 +82,8 @@ class UserMemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Writes the memory of a user and keeps the revision it replaces. Safe to repeat with `request_id`. Needs `append`.
 
         Errors: ABORTED (`REVISION_CONFLICT`, metadata `current_revision`) when `expected_revision` is not the current
-        one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit is refused.
+        one; RESOURCE_EXHAUSTED (`MEMORY_TOO_LARGE`) with the sizes when the hard limit of 64 KiB is refused, or one write
+        alone passes it; ALREADY_EXISTS (`REQUEST_CONTENT_DIFFERS`) when `request_id` was used for another write.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,5 @@
+"""``python -m memsidecar`` is the command ``memsidecar``."""
+
+from memsidecar.cli.main import main
+
+main()
