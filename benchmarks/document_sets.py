@@ -51,7 +51,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def ndcg(found: Sequence[str], grades: dict[str, int]) -> float:
-    """Normalised discounted cumulative gain of the first ten (Järvelin and Kekäläinen, 2002), gains being the grades."""
+    """Normalised discounted cumulative gain of the first ten (Järvelin and Kekäläinen, 2002); grades are gains."""
     gain = sum(grades.get(text, 0) / math.log2(place + 2) for place, text in enumerate(found[:CUTOFF]))
     ideal = sorted(grades.values(), reverse=True)[:CUTOFF]
     return gain / sum(grade / math.log2(place + 2) for place, grade in enumerate(ideal))

@@ -4,9 +4,9 @@ Neither a vector nor a bag of words knows "not": both find the more of what a qu
 spends on it. So a clause that rules something out is left out of what is searched with. It hides nothing: a passage
 that speaks of both is still found.
 
-A clause is taken only where it hangs on something that is wanted: an exception ("apart from X", "but not X") or an order
-to the reader at the start of a sentence or after a comma ("do not mention X", "leave out X"). What is asked about stays
-whole: "How do I exclude a folder?", "login without a password", "Which tests do not cover X?".
+A clause is taken only where it hangs on something that is wanted: an exception ("apart from X", "but not X"), or an
+order to the reader at the start of a sentence or after a comma ("do not mention X", "leave out X"). What is asked about
+stays whole: "How do I exclude a folder?", "login without a password", "Which tests do not cover X?".
 English only; a question in another language stays as it is.
 """
 

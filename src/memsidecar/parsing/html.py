@@ -14,6 +14,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from memsidecar.domain.document_reading import Block, UnreadableDocument
 from memsidecar.parsing.decoding import decode_text, marked_encoding
+from memsidecar.parsing.word_sets import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,78 +29,19 @@ _DECLARED = re.compile(
 _READ_AS_WINDOWS_1252 = frozenset({"ascii", "iso8859-1"})
 """The HTML standard reads these labels as windows-1252."""
 
-_NEVER_TEXT = frozenset(
-    [
-        "script",
-        "style",
-        "template",
-        "noscript",
-        "iframe",
-        "object",
-        "embed",
-        "svg",
-        "math",
-        "canvas",
-        "audio",
-        "video",
-        "head",
-        "datalist",
-        "select",
-        "textarea",
-        "button",
-        "input",
-        "dialog",
-    ]
-)
+_NEVER_TEXT = words("""
+    script style template noscript iframe object embed svg math canvas audio video head datalist
+    select textarea button input dialog
+""")
 _AROUND_THE_TEXT = frozenset({"nav", "footer", "menu"})
 _ROLES_AROUND_THE_TEXT = frozenset(
     {"navigation", "contentinfo", "search", "menu", "menubar", "toolbar", "alert", "dialog"}
 )
-_BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "details",
-        "dd",
-        "dir",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hgroup",
-        "hr",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+_BLOCKS = words("""
+    address article aside blockquote body caption center details dd dir div dl dt fieldset
+    figcaption figure form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main ol p pre section
+    summary table tbody tfoot thead tr ul
+""")
 _LINES = frozenset({"li", "dt", "dd", "tr", "summary", "caption"})
 """Blocks that stand line by line, not with a blank line between them."""
 _CELLS = frozenset({"td", "th"})

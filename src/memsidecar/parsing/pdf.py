@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pypdfium2

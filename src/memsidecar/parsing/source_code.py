@@ -14,6 +14,7 @@ from tree_sitter import Language, Parser
 
 from memsidecar.domain.document_reading import Block
 from memsidecar.parsing.plain_text import text_blocks
+from memsidecar.parsing.word_sets import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,86 +46,32 @@ _WITHOUT_GRAMMAR = (
 _LANGUAGE_OF = {
     extension: name for name, (_, _, extensions) in _GRAMMARS.items() for extension in extensions.split()
 }
-CODE_EXTENSIONS = frozenset(_LANGUAGE_OF) | frozenset(_WITHOUT_GRAMMAR.split())
+CODE_EXTENSIONS = frozenset(_LANGUAGE_OF) | words(_WITHOUT_GRAMMAR)
 
-_DEFINITIONS = frozenset(
-    [
-        "function_definition",
-        "function_declaration",
-        "generator_function_declaration",
-        "function_item",
-        "method_definition",
-        "method_declaration",
-        "constructor_declaration",
-        "destructor_declaration",
-        "operator_declaration",
-        "property_declaration",
-        "macro_definition",
-        "method",
-        "singleton_method",
-    ]
-)
+_DEFINITIONS = words("""
+    function_definition function_declaration generator_function_declaration function_item
+    method_definition method_declaration constructor_declaration destructor_declaration
+    operator_declaration property_declaration macro_definition method singleton_method
+""")
 """Nodes that are one block each."""
-_SCOPES = frozenset(
-    [
-        "class_definition",
-        "class_declaration",
-        "abstract_class_declaration",
-        "class_specifier",
-        "struct_specifier",
-        "class",
-        "module",
-        "singleton_class",
-        "interface_declaration",
-        "enum_declaration",
-        "struct_declaration",
-        "record_declaration",
-        "trait_declaration",
-        "impl_item",
-        "trait_item",
-        "mod_item",
-        "struct_item",
-        "enum_item",
-        "union_item",
-        "namespace_definition",
-        "namespace_declaration",
-        "internal_module",
-    ]
-)
+_SCOPES = words("""
+    class_definition class_declaration abstract_class_declaration class_specifier struct_specifier
+    class module singleton_class interface_declaration enum_declaration struct_declaration
+    record_declaration trait_declaration impl_item trait_item mod_item struct_item enum_item
+    union_item namespace_definition namespace_declaration internal_module
+""")
 """Nodes that are named and may hold definitions."""
-_WRAPPERS = frozenset(
-    [
-        "decorated_definition",
-        "export_statement",
-        "ambient_declaration",
-        "template_declaration",
-        "expression_statement",
-        "lexical_declaration",
-        "variable_declaration",
-    ]
-)
+_WRAPPERS = words("""
+    decorated_definition export_statement ambient_declaration template_declaration
+    expression_statement lexical_declaration variable_declaration
+""")
 """Nodes that stand around a definition and belong to it."""
 _FUNCTION_VALUES = frozenset({"arrow_function", "function_expression", "generator_function", "class"})
-_TRANSPARENT = frozenset(
-    [
-        "translation_unit",
-        "declaration_list",
-        "class_body",
-        "interface_body",
-        "enum_body",
-        "block",
-        "body_statement",
-        "field_declaration_list",
-        "statement_block",
-        "compilation_unit",
-        "preproc_if",
-        "preproc_ifdef",
-        "preproc_else",
-        "linkage_specification",
-        "file_scoped_namespace_declaration",
-        "compound_statement",
-    ]
-)
+_TRANSPARENT = words("""
+    translation_unit declaration_list class_body interface_body enum_body block body_statement
+    field_declaration_list statement_block compilation_unit preproc_if preproc_ifdef preproc_else
+    linkage_specification file_scoped_namespace_declaration compound_statement
+""")
 """Nodes without a name that may hold definitions."""
 _COMMENTS = frozenset({"comment", "line_comment", "block_comment", "attribute_item"})
 _NAME_FIELDS = ("name", "declarator", "type")
