@@ -81,8 +81,8 @@ class _Calls:
     """Calls with ready-made bytes, so that the load generator costs little."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._append = channel.unary_unary(f"{_SERVICE}AppendTurn")
-        self._recall = channel.unary_unary(f"{_SERVICE}RecallSimilar")
+        self._append: Any = channel.unary_unary(f"{_SERVICE}AppendTurn")
+        self._recall: Any = channel.unary_unary(f"{_SERVICE}RecallSimilar")
 
     async def append(self, content: str, user_id: str = "load") -> None:
         turn = pb.NewTurn(
