@@ -7,32 +7,46 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ingestion_jobs, ingestion_job_documents 
 GRANT SELECT ON tenants, embedding_models TO memsidecar_app;
 GRANT INSERT ON embedding_models TO memsidecar_app;
 GRANT SELECT ON api_tokens, audit_events TO memsidecar_app;
+GRANT SELECT, INSERT ON digest_keys TO memsidecar_app;
 
 GRANT SELECT, DELETE ON
     tenants, api_tokens, conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
-    documents, document_chunks, ingestion_jobs, ingestion_job_documents, audit_events
+    documents, document_chunks, ingestion_jobs, ingestion_job_documents, audit_events, digest_keys, erasures
     TO memsidecar_eraser;
+GRANT INSERT ON digest_keys TO memsidecar_eraser;
+GRANT INSERT, UPDATE ON erasures TO memsidecar_eraser;
+GRANT UPDATE ON ingestion_jobs TO memsidecar_eraser;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_tokens TO memsidecar_control;
 GRANT SELECT, UPDATE, DELETE ON ingestion_jobs TO memsidecar_control;
 GRANT SELECT, INSERT ON audit_events TO memsidecar_control;
+GRANT SELECT, UPDATE ON erasures TO memsidecar_control;
 
 GRANT SELECT ON alembic_version TO memsidecar_app;
 
--- Definer functions belong to the control role and are called by the app role alone. A new owner of a function needs
+-- Definer functions belong to the control role and are called by the app role. A new owner of a function needs
 -- CREATE on its schema while the ownership changes hands, and not a moment longer.
 DO $$
 DECLARE
     control_function regprocedure;
 BEGIN
     EXECUTE format('GRANT CREATE ON SCHEMA %I TO memsidecar_control', current_schema());
+    -- The eraser calls some of them too. Granted first: only an owner grants.
+    FOREACH control_function IN ARRAY ARRAY[
+        'record_audit_event(uuid, text, text, text, text)', 'claim_erasure(uuid, integer)',
+        'find_erasure(uuid, uuid, boolean)', 'unvacuumed_tables()', 'mark_erasures_vacuumed(timestamptz)',
+        'list_tenants(text, integer)'
+    ]::regprocedure[] LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO memsidecar_eraser', control_function);
+    END LOOP;
     FOREACH control_function IN ARRAY ARRAY[
         'find_token(bytea)', 'create_tenant(uuid, text, text)', 'find_tenant(uuid, text)',
         'list_tenants(text, integer)', 'update_tenant(tenants)',
         'create_token(uuid, uuid, text, bytea, text[], uuid[], timestamptz)',
         'list_tokens(uuid, timestamptz, uuid, integer)', 'end_token(uuid, uuid, boolean, timestamptz)',
         'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()',
-        'record_audit_event(uuid, text, text, text, text)'
+        'record_audit_event(uuid, text, text, text, text)', 'claim_erasure(uuid, integer)',
+        'find_erasure(uuid, uuid, boolean)', 'unvacuumed_tables()', 'mark_erasures_vacuumed(timestamptz)'
     ]::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', control_function);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO memsidecar_app', control_function);
@@ -41,5 +55,18 @@ BEGIN
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM memsidecar_control', current_schema());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO memsidecar_app, memsidecar_control, memsidecar_eraser, memsidecar_search',
                    current_schema());
+END
+$$;
+
+-- From Postgres 17 on the eraser may vacuum what it emptied; before, only an owner may.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        GRANT MAINTAIN ON
+            conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
+            documents, document_chunks, ingestion_jobs, ingestion_job_documents, tenants, api_tokens, audit_events,
+            digest_keys, erasures
+            TO memsidecar_eraser;
+    END IF;
 END
 $$;

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class CommandFailed(Exception):  # noqa: N818 - it is the end of a command, with everything said
+class CommandFailed(Exception):
     """A command cannot do what it was asked to."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

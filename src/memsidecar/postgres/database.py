@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
+ERASER_ROLE = "memsidecar_eraser"
+"""The role that alone may delete what is append-only."""
+
 
 async def _keep_session_state(_connection: asyncpg.Connection) -> None:
     """Replace asyncpg's reset on release, which costs a round trip.
@@ -33,9 +36,10 @@ async def _keep_session_state(_connection: asyncpg.Connection) -> None:
 class Database:
     """A pool of connections of one role."""
 
-    def __init__(self, pool: asyncpg.Pool, *, acquire_timeout: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, acquire_timeout: float, role: str | None = None) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self._role_setting = "" if role is None else f"SET LOCAL ROLE {role};"
 
     @classmethod
     async def connect(
@@ -47,6 +51,7 @@ class Database:
         acquire_timeout: float = 5.0,
         connect_timeout: float = 5.0,
         statement_cache_size: int = 256,
+        role: str | None = None,
     ) -> Database:
         """Open a pool.
 
@@ -58,6 +63,7 @@ class Database:
             connect_timeout: Seconds a connection attempt may take.
             statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
                 ``max_prepared_statements``.
+            role: Role that every transaction takes on, of which the login role is a member; None for the login role.
 
         Raises:
             DatabaseUnavailable: Nothing answers at the address.
@@ -76,7 +82,7 @@ class Database:
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise domain_error(error) or error from error
-        return cls(pool, acquire_timeout=acquire_timeout)
+        return cls(pool, acquire_timeout=acquire_timeout, role=role)
 
     async def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Give running statements a moment, then close every connection."""
@@ -130,7 +136,7 @@ class Database:
     async def _transaction(self, setting: str, deadline: float | None) -> AsyncIterator[Connection]:
         try:
             async with self._connection(deadline) as connection:
-                begin = f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
+                begin = f"BEGIN; {self._role_setting} SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
                 try:
                     await connection.execute(begin)
                     yield connection
