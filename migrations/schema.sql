@@ -223,6 +223,15 @@ CREATE FUNCTION public.hybrid_search(query text, query_embedding public.vector, 
     LIMIT hybrid_search.top_k
     $$;
 
+CREATE FUNCTION public.ingestion_backlog() RETURNS TABLE(open_jobs bigint, oldest_seconds double precision)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+    SELECT count(*), COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(created_at)), 0)::double precision
+    FROM ingestion_jobs
+    WHERE status IN ('queued', 'processing') AND NOT receiving
+    $$;
+
 CREATE FUNCTION public.list_tenants(after_name text, row_limit integer) RETURNS SETOF public.tenants
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO '$user', 'public'
@@ -248,6 +257,10 @@ CREATE FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with tim
     UPDATE erasures SET vacuumed_at = clock_timestamp()
     WHERE status = 'completed' AND vacuumed_at IS NULL AND completed_at <= vacuum_began_at
     $$;
+
+CREATE FUNCTION public.matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((((((((((((((((((((((((((((((((CASE WHEN (words @@ (terms)[1]) THEN 1 ELSE 0 END)::bigint + CASE WHEN (words @@ (terms)[2]) THEN 2 ELSE 0 END) + CASE WHEN (words @@ (terms)[3]) THEN 4 ELSE 0 END) + CASE WHEN (words @@ (terms)[4]) THEN 8 ELSE 0 END) + CASE WHEN (words @@ (terms)[5]) THEN 16 ELSE 0 END) + CASE WHEN (words @@ (terms)[6]) THEN 32 ELSE 0 END) + CASE WHEN (words @@ (terms)[7]) THEN 64 ELSE 0 END) + CASE WHEN (words @@ (terms)[8]) THEN 128 ELSE 0 END) + CASE WHEN (words @@ (terms)[9]) THEN 256 ELSE 0 END) + CASE WHEN (words @@ (terms)[10]) THEN 512 ELSE 0 END) + CASE WHEN (words @@ (terms)[11]) THEN 1024 ELSE 0 END) + CASE WHEN (words @@ (terms)[12]) THEN 2048 ELSE 0 END) + CASE WHEN (words @@ (terms)[13]) THEN 4096 ELSE 0 END) + CASE WHEN (words @@ (terms)[14]) THEN 8192 ELSE 0 END) + CASE WHEN (words @@ (terms)[15]) THEN 16384 ELSE 0 END) + CASE WHEN (words @@ (terms)[16]) THEN 32768 ELSE 0 END) + CASE WHEN (words @@ (terms)[17]) THEN 65536 ELSE 0 END) + CASE WHEN (words @@ (terms)[18]) THEN 131072 ELSE 0 END) + CASE WHEN (words @@ (terms)[19]) THEN 262144 ELSE 0 END) + CASE WHEN (words @@ (terms)[20]) THEN 524288 ELSE 0 END) + CASE WHEN (words @@ (terms)[21]) THEN 1048576 ELSE 0 END) + CASE WHEN (words @@ (terms)[22]) THEN 2097152 ELSE 0 END) + CASE WHEN (words @@ (terms)[23]) THEN 4194304 ELSE 0 END) + CASE WHEN (words @@ (terms)[24]) THEN 8388608 ELSE 0 END) + CASE WHEN (words @@ (terms)[25]) THEN 16777216 ELSE 0 END) + CASE WHEN (words @@ (terms)[26]) THEN 33554432 ELSE 0 END) + CASE WHEN (words @@ (terms)[27]) THEN 67108864 ELSE 0 END) + CASE WHEN (words @@ (terms)[28]) THEN 134217728 ELSE 0 END) + CASE WHEN (words @@ (terms)[29]) THEN 268435456 ELSE 0 END) + CASE WHEN (words @@ (terms)[30]) THEN 536870912 ELSE 0 END) + CASE WHEN (words @@ (terms)[31]) THEN 1073741824 ELSE 0 END) + CASE WHEN (words @@ (terms)[32]) THEN '2147483648'::bigint ELSE (0)::bigint END);
 
 CREATE FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -363,8 +376,11 @@ CREATE TABLE public.conversation_embeddings (
     changed_at timestamp with time zone,
     placed_from uuid,
     model_id smallint NOT NULL,
-    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, ((speaker_name || ' '::text) || content))) STORED NOT NULL,
+    lexemes tsvector GENERATED ALWAYS AS (public.text_lexemes(language, content)) STORED NOT NULL,
+    asks boolean GENERATED ALWAYS AS (("right"(rtrim(content, ' 	
+"'')'::text), 1) = ANY (ARRAY['?'::text, '？'::text, '؟'::text]))) STORED NOT NULL,
     embedding public.vector(384) NOT NULL,
+    embedding_half public.halfvec(384) GENERATED ALWAYS AS ((embedding)::public.halfvec(384)) STORED NOT NULL,
     CONSTRAINT conversation_embeddings_action_check CHECK ((action = ANY (ARRAY['said'::text, 'edited'::text, 'deleted'::text]))),
     CONSTRAINT conversation_embeddings_check CHECK (((source IS NULL) = (event_id IS NULL))),
     CONSTRAINT conversation_embeddings_check1 CHECK ((((action = 'said'::text) = (target_event_id IS NULL)) AND ((target_source IS NULL) = (target_event_id IS NULL)))),
@@ -379,11 +395,13 @@ CREATE TABLE public.conversation_embeddings (
     CONSTRAINT conversation_embeddings_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
     CONSTRAINT conversation_embeddings_source_check CHECK (((char_length(source) >= 1) AND (char_length(source) <= 256))),
     CONSTRAINT conversation_embeddings_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
-);
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.02', autovacuum_vacuum_insert_threshold='5000', autovacuum_analyze_scale_factor='0.02');
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN speaker_name SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN content SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN metadata SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
 
 ALTER TABLE ONLY public.conversation_embeddings FORCE ROW LEVEL SECURITY;
 
@@ -594,6 +612,16 @@ CREATE TABLE public.superseded_turns (
 
 ALTER TABLE ONLY public.superseded_turns FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.turn_speakers (
+    tenant_id uuid NOT NULL,
+    user_id text NOT NULL,
+    agent_id uuid NOT NULL,
+    role text NOT NULL,
+    speaker_name text NOT NULL
+);
+
+ALTER TABLE ONLY public.turn_speakers FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.user_memories (
     tenant_id uuid NOT NULL,
     user_id text NOT NULL,
@@ -706,6 +734,9 @@ ALTER TABLE ONLY public.tenants
 ALTER TABLE ONLY public.tenants
     ADD CONSTRAINT tenants_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.turn_speakers
+    ADD CONSTRAINT turn_speakers_pkey PRIMARY KEY (tenant_id, user_id, agent_id, role, speaker_name);
+
 ALTER TABLE ONLY public.user_memories
     ADD CONSTRAINT user_memories_pkey PRIMARY KEY (tenant_id, user_id, agent_id);
 
@@ -726,6 +757,8 @@ CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USI
 CREATE INDEX conversation_embeddings_speaker ON public.conversation_embeddings USING btree (tenant_id, speaker_id) WHERE ((speaker_id <> ''::text) AND (user_id <> speaker_id));
 
 CREATE INDEX conversation_embeddings_target ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, target_source, target_event_id) WHERE (target_event_id IS NOT NULL);
+
+CREATE INDEX conversation_embeddings_user ON public.conversation_embeddings USING btree (tenant_id, user_id, occurred_at, id);
 
 CREATE INDEX document_chunks_lexemes ON public.document_chunks USING gin (lexemes);
 
@@ -802,6 +835,9 @@ ALTER TABLE ONLY public.superseded_turns
 ALTER TABLE ONLY public.superseded_turns
     ADD CONSTRAINT superseded_turns_tenant_id_id_fkey FOREIGN KEY (tenant_id, id) REFERENCES public.conversation_embeddings(tenant_id, id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.turn_speakers
+    ADD CONSTRAINT turn_speakers_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.user_memories
     ADD CONSTRAINT user_memories_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
@@ -872,6 +908,8 @@ CREATE POLICY tenant_isolation ON public.superseded_turns USING ((tenant_id = (N
 
 CREATE POLICY tenant_isolation ON public.tenants USING ((id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
+CREATE POLICY tenant_isolation ON public.turn_speakers USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
 CREATE POLICY tenant_isolation ON public.user_memories USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 CREATE POLICY tenant_isolation ON public.user_memory_archive USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
@@ -879,6 +917,8 @@ CREATE POLICY tenant_isolation ON public.user_memory_archive USING ((tenant_id =
 CREATE POLICY tenant_isolation ON public.user_memory_revisions USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 ALTER TABLE public.tenants ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.turn_speakers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.user_memories ENABLE ROW LEVEL SECURITY;
 
@@ -927,6 +967,9 @@ GRANT ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) TO me
 
 REVOKE ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_token(wanted_secret_sha256 bytea) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.ingestion_backlog() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.ingestion_backlog() TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_eraser;
@@ -982,6 +1025,9 @@ GRANT SELECT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.superseded_turns TO memsidecar_app;
 GRANT SELECT,DELETE,MAINTAIN ON TABLE public.superseded_turns TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.turn_speakers TO memsidecar_app;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.turn_speakers TO memsidecar_eraser;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.user_memories TO memsidecar_app;
 GRANT SELECT,DELETE,MAINTAIN ON TABLE public.user_memories TO memsidecar_eraser;

@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "build": ["--group", "build"],
-    "runtime": ["pyproject.toml", "--extra", "embedded"],
-    "dev": ["pyproject.toml", "--extra", "embedded", "--group", "dev"],
+    "runtime": ["pyproject.toml", "--extra", "embedded", "--extra", "tracing"],
+    "dev": ["pyproject.toml", "--extra", "embedded", "--extra", "tracing", "--group", "dev"],
 }
 
 

@@ -17,11 +17,12 @@ from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
 from memsidecar.domain.erasure import Erasures
 from memsidecar.domain.erasure_worker import ErasureWorker
-from memsidecar.domain.errors import DomainError
+from memsidecar.domain.errors import DomainError, Problem, SetupError
 from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
 from memsidecar.domain.ingestion_worker import IngestionWorker
-from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.observation import UNOBSERVED
+from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.domain.user_memory import UserMemories
@@ -49,11 +50,20 @@ from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
-from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.authentication import CredentialAuthentication, OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.certificate_authentication import CertificateAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
 from memsidecar.rpc.document_service import DocumentService
+from memsidecar.rpc.json_web_keys import JsonWebKeys, key_set_source
+from memsidecar.rpc.jwt_authentication import JwtAuthentication, JwtRules
+from memsidecar.rpc.known_tenants import KnownTenants
 from memsidecar.rpc.server import GrpcServer
+from memsidecar.rpc.tls import TlsFiles
 from memsidecar.rpc.user_memory_service import UserMemoryService
+from memsidecar.telemetry.admin_server import AdminServer
+from memsidecar.telemetry.ingestion_backlog import BacklogMonitor
+from memsidecar.telemetry.metrics import Metrics
+from memsidecar.telemetry.observer import TelemetryObserver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,8 +71,10 @@ if TYPE_CHECKING:
 
     from memsidecar.config import Config
     from memsidecar.domain.embedding import Embedder
+    from memsidecar.domain.observation import Observer
     from memsidecar.domain.tenants import Tenant, TenantStore
     from memsidecar.rpc.authentication import Authentication
+    from memsidecar.telemetry.tracing import Tracing
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -90,6 +102,8 @@ class RunningSidecar:
     """Where it can be reached: ``host:port`` with the real port, or ``unix:/path``."""
     facts: DatabaseFacts
     server: GrpcServer
+    admin_address: str | None = None
+    """``host:port`` of the admin HTTP port, with the real port; None when there is none."""
 
 
 def embedded_directory(config: Config) -> Path:
@@ -121,7 +135,7 @@ async def open_databases(config: Config, *, join: bool = False) -> AsyncIterator
         yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
 
 
-def open_embedder(config: Config) -> OnnxEmbedder:
+def open_embedder(config: Config, observer: Observer = UNOBSERVED) -> OnnxEmbedder:
     """Load the installed model.
 
     Raises:
@@ -129,7 +143,7 @@ def open_embedder(config: Config) -> OnnxEmbedder:
         ModelCorrupt: A file of it is not the one that was installed.
     """
     model = open_installed(config.model_directory, Precision(config.model_precision))
-    return OnnxEmbedder(model, threads=config.embedding_threads or None)
+    return OnnxEmbedder(model, threads=config.embedding_threads or None, observer=observer)
 
 
 @asynccontextmanager
@@ -157,46 +171,109 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         DatabaseUnavailable: The database does not answer.
     """
     async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        tracing = _open_tracing(config)
+        if tracing is not None:
+            stack.push_async_callback(tracing.close)
+        observer = TelemetryObserver(metrics, tracing)
         if embedder is None:
-            own_embedder = await asyncio.to_thread(open_embedder, config)
+            own_embedder = await asyncio.to_thread(open_embedder, config, observer)
             stack.push_async_callback(own_embedder.close)
             embedder = own_embedder
+        counters = embedder.counters if isinstance(embedder, OnnxEmbedder) else None
+        if tracing is not None:
+            embedder = tracing.traced(embedder)
         databases = await stack.enter_async_context(open_databases(config))
         database = await Database.connect(
             databases.app_url,
             max_connections=config.pool_size,
             acquire_timeout=config.pool_wait_seconds,
             statement_cache_size=config.statement_cache_size,
+            observer=observer,
         )
         stack.push_async_callback(database.close)
         facts = await read_facts(database)
         check_serving(facts)
         model_id = await register_model(database, embedder.model)
-        worker = _build_ingestion_worker(config, stack, database, embedder, model_id)
-        erasures = await _open_erasures(stack, database, databases)
-        server = await _build_server(
-            config,
+        worker = _build_ingestion_worker(
+            config, stack, database, embedder, model_id=model_id, observer=observer
+        )
+        authentication = await _open_authentication(config, stack, database)
+        server = _build_server(
+            authentication,
             database,
             embedder,
             model_id=model_id,
             facts=facts,
             worker=worker,
-            erasures=erasures,
+            erasures=await _open_erasures(stack, database, databases),
+            observer=observer,
         )
+        metrics.describe(
+            version=__version__,
+            postgres=facts.postgres_version,
+            pgvector=facts.pgvector_version or "",
+            schema=facts.schema.current or "",
+            model=embedder.model,
+        )
+        metrics.watch(pool=database.use, embedding=counters, serving=lambda: server.serving)
+        admin_address = await _open_admin_port(config, stack, metrics, server, worker)
         worker.start()
         stack.push_async_callback(worker.stop)
-        port = await server.start(config.listen)
+        port = await server.start(config.listen, _tls_files(config))
         stack.push_async_callback(server.stop, config.grace_seconds)
-        yield RunningSidecar(_address(config.listen, port), facts, server)
+        yield RunningSidecar(_address(config.listen, port), facts, server, admin_address)
+
+
+def _open_tracing(config: Config) -> Tracing | None:
+    if config.traces is None:
+        return None
+    try:
+        # Costs 20 MB of memory, which only those pay who want traces.
+        from memsidecar.telemetry.tracing import Tracing, open_exporter  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            Problem(
+                "the environment asks for traces, but OpenTelemetry is not installed.",
+                "Install memsidecar[tracing], or set OTEL_SDK_DISABLED=true.",
+            )
+        ) from error
+    return Tracing(open_exporter(config.traces, config.otlp_protocol), version=__version__)
+
+
+async def _open_admin_port(
+    config: Config,
+    stack: AsyncExitStack,
+    metrics: Metrics,
+    server: GrpcServer,
+    worker: IngestionWorker,
+) -> str | None:
+    """Open the admin port before calls are taken; it stays until all of them are answered."""
+    if config.admin_listen is None:
+        return None
+    admin_server = AdminServer(metrics.render, lambda: server.serving)
+    port = await admin_server.start(config.admin_listen)
+    stack.push_async_callback(admin_server.stop)
+    monitor = BacklogMonitor(worker.backlog, metrics)
+    monitor.start()
+    stack.push_async_callback(monitor.stop)
+    return _address(config.admin_listen, port)
 
 
 def _build_ingestion_worker(
-    config: Config, stack: AsyncExitStack, database: Database, embedder: Embedder, model_id: int
+    config: Config,
+    stack: AsyncExitStack,
+    database: Database,
+    embedder: Embedder,
+    *,
+    model_id: int,
+    observer: Observer,
 ) -> IngestionWorker:
     limits = ReadingLimits()
     readers = ReaderProcesses(reader_command(tokenizer_file(config.model_directory), limits), limits)
     stack.push_async_callback(readers.close)
-    return IngestionWorker(PostgresIngestionWorkStore(database, model_id=model_id), readers, embedder)
+    store = PostgresIngestionWorkStore(database, model_id=model_id)
+    return IngestionWorker(store, readers, embedder, observer=observer)
 
 
 async def _open_erasures(stack: AsyncExitStack, database: Database, databases: Databases) -> Erasures:
@@ -215,8 +292,46 @@ async def _open_erasures(stack: AsyncExitStack, database: Database, databases: D
     return Erasures(reader, PostgresErasureStore(eraser), requested=worker.notice)
 
 
-async def _build_server(
-    config: Config,
+async def _open_authentication(config: Config, stack: AsyncExitStack, database: Database) -> Authentication:
+    tenant_store = PostgresTenantStore(database)
+    if not config.requires_credential:
+        return OpenAuthentication(await _open_caller(tenant_store))
+    known_tenants = KnownTenants(tenant_store)
+    return CredentialAuthentication(
+        TokenAuthentication(PostgresTokenStore(database)),
+        await _open_jwt_authentication(config, stack, known_tenants),
+        None if config.tls_clients is None else CertificateAuthentication(config.tls_clients, known_tenants),
+    )
+
+
+async def _open_jwt_authentication(
+    config: Config, stack: AsyncExitStack, known_tenants: KnownTenants
+) -> JwtAuthentication | None:
+    if config.jwt_issuer is None or config.jwt_audience is None:
+        return None
+    rules = JwtRules(
+        config.jwt_issuer,
+        config.jwt_audience,
+        config.jwt_tenant_claim,
+        config.jwt_scope_claim,
+        config.jwt_agents_claim,
+    )
+    keys = None
+    if config.jwt_keys is not None:
+        keys = JsonWebKeys(key_set_source(config.jwt_keys))
+        await keys.start()
+        stack.push_async_callback(keys.stop)
+    return JwtAuthentication(rules, keys=keys, secret=config.jwt_secret, tenants=known_tenants)
+
+
+def _tls_files(config: Config) -> TlsFiles | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(config.tls_certificate, config.tls_key, config.tls_client_authority)
+
+
+def _build_server(
+    authentication: Authentication,
     database: Database,
     embedder: Embedder,
     *,
@@ -224,19 +339,13 @@ async def _build_server(
     facts: DatabaseFacts,
     worker: IngestionWorker,
     erasures: Erasures,
+    observer: Observer,
 ) -> GrpcServer:
-    tenant_store = PostgresTenantStore(database)
-    token_store = PostgresTokenStore(database)
-    authentication: Authentication
-    if config.requires_token:
-        authentication = TokenAuthentication(token_store)
-    else:
-        authentication = OpenAuthentication(await _open_caller(tenant_store))
     return GrpcServer(
         conversation_memory=ConversationMemoryService(
             authentication,
             ConversationMemory(PostgresConversationStore(database, model_id=model_id), embedder),
-            RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder),
+            RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder, observer),
             embedder.model,
         ),
         user_memory=UserMemoryService(
@@ -247,12 +356,12 @@ async def _build_server(
             authentication,
             Documents(PostgresDocumentStore(database)),
             Ingestion(PostgresIngestionJobStore(database), embedder.model, submitted=worker.notice),
-            HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder),
+            HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder, observer),
         ),
         administration=AdministrationService(
             authentication,
-            tenants=TenantDirectory(tenant_store),
-            tokens=TokenRegistry(token_store),
+            tenants=TenantDirectory(PostgresTenantStore(database)),
+            tokens=TokenRegistry(PostgresTokenStore(database)),
             erasures=erasures,
             audit=AuditTrail(PostgresAuditStore(database)),
             info=ServerInfo(
@@ -264,6 +373,7 @@ async def _build_server(
             ),
         ),
         database_answers=database.answers,
+        observer=observer,
     )
 
 

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
+from memsidecar.domain.observation import REQUEST_ID
+
 _LEVEL_COLOURS: Final = {
     logging.DEBUG: "\x1b[2m",
     logging.WARNING: "\x1b[33m",
@@ -40,7 +42,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, and each ``extra``."""
+    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, and each ``extra``.
+
+    A line written while a call is answered has its ``request_id``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
@@ -68,11 +73,19 @@ def set_up_logs(log_format: str, level: str = "info", stream: TextIO | None = No
     stream = sys.stderr if stream is None else stream
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_add_request_id)
     handler.setFormatter(TextFormatter(colours=stream.isatty()) if as_text else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # They describe every request they send.
     for chatty in ("httpx", "httpcore", "huggingface_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _add_request_id(record: logging.LogRecord) -> bool:
+    request_id = REQUEST_ID.get()
+    if request_id:
+        record.request_id = request_id
+    return True
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

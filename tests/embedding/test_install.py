@@ -70,7 +70,7 @@ def test_an_installation_killed_halfway_leaves_nothing_that_opens(
     with start_installing(tmp_path, published_directory) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("writing model.int8.onnx"):
+            if line.startswith("writing the graphs"):
                 process.send_signal(signal.SIGKILL)
                 break
     with pytest.raises(ModelMissing):

@@ -39,7 +39,7 @@ def test_an_empty_root_says_what_to_run(tmp_path: Path) -> None:
     assert str(tmp_path) in error.value.message
 
 
-@pytest.mark.parametrize("name", ["model.fp32.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "tokenizer.json", "words.bin"])
 def test_a_flipped_bit_is_refused_by_name(root: Path, name: str) -> None:
     file = installed_directory(root) / name
     with file.open("r+b") as content:

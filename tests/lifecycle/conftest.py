@@ -10,7 +10,7 @@ import pytest
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.erasure import Erasures
 from memsidecar.domain.erasure_worker import ErasureWorker
-from memsidecar.domain.recall import RecallEngine
+from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.user_memory import UserMemories
 from memsidecar.postgres.conversation_store import PostgresConversationStore
 from memsidecar.postgres.database import ERASER_ROLE, Database

@@ -53,6 +53,7 @@ async def test_a_user_is_forgotten_everywhere_and_nobody_else_is(
     assert set(of_bob) == {
         "conversation_embeddings",
         "superseded_turns",
+        "turn_speakers",
         "user_memories",
         "user_memory_revisions",
         "user_memory_archive",
@@ -124,7 +125,7 @@ async def test_what_the_user_said_in_the_memory_of_others_goes_too(
         said("bob", event=event("machine"), role=Role.ASSISTANT, speaker=Speaker()),
     )
     erasure = await erasures.erase_user(caller, "ann", reason="", request_id="")
-    assert erasure.erased == {"conversation_embeddings": 6, "superseded_turns": 5}
+    assert erasure.erased == {"conversation_embeddings": 6, "superseded_turns": 5, "turn_speakers": 1}
     page = await conversation_memory.list_turns(caller, TurnScope(), newest_first=False, limit=10, after=None)
     assert [turn.speaker.speaker_id for turn in page.items] == ["bob", ""]
     assert await superuser.fetchval("SELECT count(*) FROM conversation_embeddings") == 2
@@ -137,7 +138,7 @@ async def test_a_conversation_is_forgotten_with_all_that_happened_in_it(
         peopled, "lunch", agent_id=None, user_id="ann", reason="", request_id=""
     )
     assert erasure.status is ErasureStatus.COMPLETED
-    assert erasure.erased == {"conversation_embeddings": 3, "superseded_turns": 1}
+    assert erasure.erased == {"conversation_embeddings": 3, "superseded_turns": 1, "turn_speakers": 1}
     left = await superuser.fetch("SELECT user_id, conversation_id FROM conversation_embeddings")
     assert sorted(tuple(row) for row in left) == [
         *[("ann", "plans")] * 2,
@@ -147,7 +148,7 @@ async def test_a_conversation_is_forgotten_with_all_that_happened_in_it(
     for_all = await erasures.erase_conversation(
         peopled, "lunch", agent_id=OTHER_AGENT, user_id="", reason="", request_id=""
     )
-    assert for_all.erased == {"conversation_embeddings": 1}
+    assert for_all.erased == {"conversation_embeddings": 1, "turn_speakers": 1}
     assert await superuser.fetchval("SELECT count(*) FROM user_memories") == 4
 
 
@@ -176,6 +177,7 @@ async def test_a_tenant_is_forgotten_but_for_its_receipt(
     assert await rows_by_table(superuser, "tenant_id = $1", other.tenant_id) == {
         "conversation_embeddings": 1,
         "tenants": 1,
+        "turn_speakers": 1,
     }
     assert erasure.erased["tenants"] == 1
     assert erasure.erased["audit_events"] == 2
@@ -204,6 +206,7 @@ async def test_what_comes_back_is_kept(
     again = await erasures.erase_user(peopled, "ann", reason="", request_id="")
     assert again.erased == {
         "conversation_embeddings": 1,
+        "turn_speakers": 1,
         "user_memories": 1,
         "user_memory_revisions": 1,
     }
@@ -232,7 +235,8 @@ async def test_a_completed_request_is_answered_with_its_receipt(
         first, vacuumed_at=(await erasures.get(peopled, first.erasure_id)).vacuumed_at
     )
     assert (await erasures.erase_user(peopled, "ann", reason="", request_id="r-2")).erased == {
-        "conversation_embeddings": 1
+        "conversation_embeddings": 1,
+        "turn_speakers": 1,
     }
 
 

@@ -20,7 +20,7 @@ from tests.lifecycle.turn_events import MORNING, deleted, edited, event, said
 if TYPE_CHECKING:
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.conversation_memory import ConversationMemory
-    from memsidecar.domain.recall import RecallEngine
+    from memsidecar.domain.recall_engine import RecallEngine
     from memsidecar.domain.turns import NewTurn, Turn
     from memsidecar.embedding.engine import OnnxEmbedder
     from tests.conftest import TestDatabase

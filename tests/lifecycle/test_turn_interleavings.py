@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.conversation_memory import ConversationMemory
-    from memsidecar.domain.recall import RecallEngine
+    from memsidecar.domain.recall_engine import RecallEngine
     from memsidecar.domain.turns import AppendedTurn, NewTurn, Turn
 
 CREATE_EDIT_DELETE = "CEFD"

@@ -75,7 +75,8 @@ async def test_no_call_is_left_unimplemented(channel: grpc.aio.Channel) -> None:
                 if method.client_streaming:
                     await channel.stream_unary(path, request_serializer=serialize)(iter([request]))
                 elif method.server_streaming:
-                    async for _message in channel.unary_stream(path, request_serializer=serialize)(request):
+                    stream: Any = channel.unary_stream(path, request_serializer=serialize)(request)
+                    async for _message in stream:
                         break
                 else:
                     await channel.unary_unary(path, request_serializer=serialize)(request)

@@ -33,8 +33,12 @@ CREATE TABLE conversation_embeddings (
     placed_from      uuid,
     model_id         smallint    NOT NULL REFERENCES embedding_models (id),
     lexemes          tsvector    NOT NULL
-        GENERATED ALWAYS AS (text_lexemes(language, speaker_name || ' ' || content)) STORED,
+        GENERATED ALWAYS AS (text_lexemes(language, content)) STORED,
+    asks             boolean     NOT NULL
+        GENERATED ALWAYS AS (right(rtrim(content, E' \t\r\n"'')'), 1) IN ('?', '？', '؟')) STORED,
     embedding        vector(384) NOT NULL,
+    embedding_half   halfvec(384) NOT NULL
+        GENERATED ALWAYS AS (embedding::halfvec(384)) STORED,
     PRIMARY KEY (tenant_id, id),
     CHECK ((source IS NULL) = (event_id IS NULL)),
     CHECK ((action = 'said') = (target_event_id IS NULL) AND (target_source IS NULL) = (target_event_id IS NULL)),
@@ -42,6 +46,15 @@ CREATE TABLE conversation_embeddings (
     CHECK (action <> 'said' OR turn_id = id),
     CHECK (placed_from IS NULL OR (action = 'edited' AND event_id IS NULL)),
     CHECK ((action = 'deleted') = (content = ''))
+);
+-- A scan of a scope reads half-precision vectors, which stay in the row; full ones lie beside it (TOAST) and are read for
+-- the few that matter. With both in the row, or none, the scan is several times slower.
+ALTER TABLE conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
+ALTER TABLE conversation_embeddings ALTER COLUMN embedding SET STORAGE EXTERNAL;
+-- Statistics and the visibility map of a table that only grows have to follow its inserts.
+ALTER TABLE conversation_embeddings SET (
+    autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0.02
 );
 -- The same event twice is one turn.
 CREATE UNIQUE INDEX conversation_embeddings_event
@@ -55,6 +68,8 @@ CREATE INDEX conversation_embeddings_speaker
     ON conversation_embeddings (tenant_id, speaker_id) WHERE speaker_id <> '' AND user_id <> speaker_id;
 CREATE INDEX conversation_embeddings_scope
     ON conversation_embeddings (tenant_id, agent_id, user_id, created_at DESC);
+CREATE INDEX conversation_embeddings_user
+    ON conversation_embeddings (tenant_id, user_id, occurred_at, id);
 CREATE INDEX conversation_embeddings_conversation
     ON conversation_embeddings (tenant_id, conversation_id, occurred_at, id);
 
@@ -90,3 +105,54 @@ CREATE POLICY tenant_isolation ON superseded_turns
     USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON superseded_turns
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- Which names and roles speak in a scope, so that a recall can tell whom a query speaks of without reading the turns.
+CREATE TABLE turn_speakers (
+    tenant_id    uuid NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+    user_id      text NOT NULL,
+    agent_id     uuid NOT NULL,
+    role         text NOT NULL,
+    speaker_name text NOT NULL,
+    PRIMARY KEY (tenant_id, user_id, agent_id, role, speaker_name)
+);
+ALTER TABLE turn_speakers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE turn_speakers FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation ON turn_speakers
+    USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
+
+-- Which of up to 32 terms occur in a text, as bits. One expression without a subquery: it runs for every turn of a scope.
+CREATE FUNCTION matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN
+        CASE WHEN words @@ terms[1] THEN 1 ELSE 0 END::bigint
+        + CASE WHEN words @@ terms[2] THEN 2 ELSE 0 END
+        + CASE WHEN words @@ terms[3] THEN 4 ELSE 0 END
+        + CASE WHEN words @@ terms[4] THEN 8 ELSE 0 END
+        + CASE WHEN words @@ terms[5] THEN 16 ELSE 0 END
+        + CASE WHEN words @@ terms[6] THEN 32 ELSE 0 END
+        + CASE WHEN words @@ terms[7] THEN 64 ELSE 0 END
+        + CASE WHEN words @@ terms[8] THEN 128 ELSE 0 END
+        + CASE WHEN words @@ terms[9] THEN 256 ELSE 0 END
+        + CASE WHEN words @@ terms[10] THEN 512 ELSE 0 END
+        + CASE WHEN words @@ terms[11] THEN 1024 ELSE 0 END
+        + CASE WHEN words @@ terms[12] THEN 2048 ELSE 0 END
+        + CASE WHEN words @@ terms[13] THEN 4096 ELSE 0 END
+        + CASE WHEN words @@ terms[14] THEN 8192 ELSE 0 END
+        + CASE WHEN words @@ terms[15] THEN 16384 ELSE 0 END
+        + CASE WHEN words @@ terms[16] THEN 32768 ELSE 0 END
+        + CASE WHEN words @@ terms[17] THEN 65536 ELSE 0 END
+        + CASE WHEN words @@ terms[18] THEN 131072 ELSE 0 END
+        + CASE WHEN words @@ terms[19] THEN 262144 ELSE 0 END
+        + CASE WHEN words @@ terms[20] THEN 524288 ELSE 0 END
+        + CASE WHEN words @@ terms[21] THEN 1048576 ELSE 0 END
+        + CASE WHEN words @@ terms[22] THEN 2097152 ELSE 0 END
+        + CASE WHEN words @@ terms[23] THEN 4194304 ELSE 0 END
+        + CASE WHEN words @@ terms[24] THEN 8388608 ELSE 0 END
+        + CASE WHEN words @@ terms[25] THEN 16777216 ELSE 0 END
+        + CASE WHEN words @@ terms[26] THEN 33554432 ELSE 0 END
+        + CASE WHEN words @@ terms[27] THEN 67108864 ELSE 0 END
+        + CASE WHEN words @@ terms[28] THEN 134217728 ELSE 0 END
+        + CASE WHEN words @@ terms[29] THEN 268435456 ELSE 0 END
+        + CASE WHEN words @@ terms[30] THEN 536870912 ELSE 0 END
+        + CASE WHEN words @@ terms[31] THEN 1073741824 ELSE 0 END
+        + CASE WHEN words @@ terms[32] THEN 2147483648::bigint ELSE 0 END;

@@ -1,3 +1,4 @@
+DROP FUNCTION ingestion_backlog();
 DROP FUNCTION drop_abandoned_ingestion_jobs();
 DROP FUNCTION claim_ingestion_job(uuid, integer);
 DROP FUNCTION end_token(uuid, uuid, boolean, timestamptz);

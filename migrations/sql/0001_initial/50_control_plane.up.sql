@@ -111,3 +111,12 @@ CREATE FUNCTION drop_abandoned_ingestion_jobs() RETURNS void
     AS $$
     DELETE FROM ingestion_jobs WHERE receiving AND lease_expires_at < clock_timestamp()
     $$;
+
+-- How much there is to take in over all tenants: jobs that are not done, and the age of the oldest in seconds.
+CREATE FUNCTION ingestion_backlog() RETURNS TABLE (open_jobs bigint, oldest_seconds double precision)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    AS $$
+    SELECT count(*), COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(created_at)), 0)::double precision
+    FROM ingestion_jobs
+    WHERE status IN ('queued', 'processing') AND NOT receiving
+    $$;

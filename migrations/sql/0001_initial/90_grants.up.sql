@@ -1,5 +1,5 @@
 -- What each role may do. Nothing is granted to PUBLIC.
-GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns TO memsidecar_app;
+GRANT SELECT, INSERT ON conversation_embeddings, superseded_turns, turn_speakers TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE ON user_memories TO memsidecar_app;
 GRANT SELECT, INSERT ON user_memory_revisions, user_memory_archive TO memsidecar_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON documents, document_chunks TO memsidecar_app;
@@ -10,8 +10,9 @@ GRANT SELECT ON api_tokens, audit_events TO memsidecar_app;
 GRANT SELECT, INSERT ON digest_keys TO memsidecar_app;
 
 GRANT SELECT, DELETE ON
-    tenants, api_tokens, conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
-    documents, document_chunks, ingestion_jobs, ingestion_job_documents, audit_events, digest_keys, erasures
+    tenants, api_tokens, conversation_embeddings, superseded_turns, turn_speakers, user_memories,
+    user_memory_revisions, user_memory_archive, documents, document_chunks, ingestion_jobs, ingestion_job_documents,
+    audit_events, digest_keys, erasures
     TO memsidecar_eraser;
 GRANT INSERT ON digest_keys TO memsidecar_eraser;
 GRANT INSERT, UPDATE ON erasures TO memsidecar_eraser;
@@ -44,7 +45,7 @@ BEGIN
         'list_tenants(text, integer)', 'update_tenant(tenants)',
         'create_token(uuid, uuid, text, bytea, text[], uuid[], timestamptz)',
         'list_tokens(uuid, timestamptz, uuid, integer)', 'end_token(uuid, uuid, boolean, timestamptz)',
-        'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()',
+        'claim_ingestion_job(uuid, integer)', 'drop_abandoned_ingestion_jobs()', 'ingestion_backlog()',
         'record_audit_event(uuid, text, text, text, text)', 'claim_erasure(uuid, integer)',
         'find_erasure(uuid, uuid, boolean)', 'unvacuumed_tables()', 'mark_erasures_vacuumed(timestamptz)'
     ]::regprocedure[] LOOP
@@ -63,8 +64,8 @@ DO $$
 BEGIN
     IF current_setting('server_version_num')::integer >= 170000 THEN
         GRANT MAINTAIN ON
-            conversation_embeddings, superseded_turns, user_memories, user_memory_revisions, user_memory_archive,
-            documents, document_chunks, ingestion_jobs, ingestion_job_documents, tenants, api_tokens, audit_events,
+            conversation_embeddings, superseded_turns, turn_speakers, user_memories, user_memory_revisions,
+            user_memory_archive, documents, document_chunks, ingestion_jobs, ingestion_job_documents, tenants, api_tokens, audit_events,
             digest_keys, erasures
             TO memsidecar_eraser;
     END IF;

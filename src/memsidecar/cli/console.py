@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,9 +15,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
+    from rich.table import Table
+
+WIDEST_TABLE = 200
 
 
 def output_console() -> Console:
@@ -48,3 +53,15 @@ def _progress(console: Console, *columns: ProgressColumn) -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def print_table(table: Table) -> None:
+    """Print a table to standard output with every value whole, however narrow the terminal."""
+    Console(highlight=False, width=max(output_console().width, WIDEST_TABLE)).print(table, no_wrap=True)
+
+
+def print_indented(console: Console, text: str, indent: int, style: str = "") -> None:
+    """Print a text as it is, folded at the width of the console, each line indented by so many spaces."""
+    for paragraph in text.splitlines():
+        for line in textwrap.wrap(paragraph, max(console.width - indent, 20)) or [""]:
+            console.print(Text(f"{' ' * indent}{line}".rstrip(), style), soft_wrap=True)

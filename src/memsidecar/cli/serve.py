@@ -14,7 +14,7 @@ from rich.table import Table
 from memsidecar import __version__
 from memsidecar.app import embedded_directory, run_sidecar
 from memsidecar.cli.console import error_console
-from memsidecar.cli.databases import naming_the_database
+from memsidecar.cli.databases import naming
 from memsidecar.cli.main import verbose
 from memsidecar.cli.model import install_with_progress
 from memsidecar.cli.settings import data_directory_option, model_directory_option
@@ -48,7 +48,7 @@ def serve(
     config = Config.from_environment(
         listen=listen, data_directory=data_directory, model_directory=model_directory
     )
-    set_up_logs(config.log_format, "debug" if verbose(context) else "info")
+    set_up_logs(config.log_format, "debug" if verbose(context) else config.log_level)
     console = error_console()
     if not installed_directory(config.model_directory).is_dir():
         install_with_progress(config, console)
@@ -57,7 +57,7 @@ def serve(
 
 async def _serve(config: Config, console: Console) -> None:
     stop = StopSignals()
-    with contextlib.suppress(asyncio.CancelledError), naming_the_database(config):
+    with contextlib.suppress(asyncio.CancelledError), naming(config.database_url):
         async with run_sidecar(config) as sidecar:
             _announce(config, sidecar, console)
             await stop.wait()
@@ -99,11 +99,16 @@ def _announce(config: Config, sidecar: RunningSidecar, console: Console) -> None
             "postgres": facts.postgres_version,
             "pgvector": facts.pgvector_version,
             "embedded": config.embedded,
-            "authentication": "token" if config.requires_token else "none",
+            "authentication": "credential" if config.requires_credential else "none",
+            "tls": config.tls_certificate is not None,
         },
     )
-    if not config.requires_token:
+    if not config.requires_credential:
         _LOGGER.warning("no authentication: whoever can reach %s can read and write", sidecar.address)
+    elif config.tls_certificate is None and not config.listens_locally:
+        _LOGGER.warning(
+            "no TLS: credentials and memories cross the network in the clear, unless a proxy encrypts"
+        )
     if console.is_terminal:
         console.print(startup_text(config, sidecar))
 
@@ -119,7 +124,7 @@ def startup_text(config: Config, sidecar: RunningSidecar) -> Table:
     table.add_row("address", f"[bold]{sidecar.address}[/]")
     table.add_row("database", f"{database}, {place}")
     table.add_row("model", f"all-MiniLM-L6-v2, {config.model_precision}")
-    if config.requires_token:
+    if config.requires_credential:
         table.add_row("callers", "with a token; make one with [bold]memsidecar token create[/]")
     else:
         table.add_row("callers", "[yellow]anybody who reaches the address: there is no authentication[/]")

@@ -6,6 +6,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from google.protobuf.struct_pb2 import Struct
+
 from memsidecar.client import Event, NewTurn, Role, Speaker, TurnAction
 
 if TYPE_CHECKING:
@@ -53,21 +55,35 @@ def read_turn(line: str, defaults: Mapping[str, str] | None = None) -> NewTurn:
         event=None if event is None else Event(*event),
         target=None if target is None else Event(*target),
         occurred_at=_moment(fields.get("occurred_at")),
-        metadata=_object("metadata", fields.get("metadata", {})),
+        metadata=_metadata(fields.get("metadata", {})),
     )
 
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds bytes that are not UTF-8, or half of a surrogate pair") from error
+    return value
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not an object")  # noqa: TRY004 - bad data, not a bad call
     return value
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    metadata = _object("metadata", value)
+    try:
+        Struct().update(metadata)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"metadata cannot be sent: {error}") from error
+    return metadata
 
 
 def _text(name: str, value: Any) -> str:

@@ -27,6 +27,34 @@ class Lane(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class LaneCounters:
+    """What happened in one lane of an embedder since it started. Times are sums, in seconds."""
+
+    queued_texts: int
+    """Waiting now."""
+    queued_tokens: int
+    """Estimated word pieces waiting now."""
+    running_groups: int
+    """Being run now."""
+    groups: int
+    texts: int
+    tokens: int
+    """Word pieces embedded."""
+    cached: int
+    """Texts answered from memory."""
+    joined: int
+    """Texts that were in flight for somebody else already."""
+    refused: int
+    """Calls answered with EmbeddingOverloaded."""
+    dropped: int
+    """Texts never run because their callers had gone or were out of time."""
+    queue_seconds: float
+    """Summed over texts; the other times are summed over groups."""
+    tokenise_seconds: float
+    run_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which model made a vector; vectors of different identities are never compared."""
 

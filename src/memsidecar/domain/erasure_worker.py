@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,6 +55,15 @@ class HeldErasure:
     subject: Subject
 
 
+@dataclass(frozen=True, slots=True)
+class DoomedRow:
+    """A row of a turn that is to go, and in whose memory it is."""
+
+    row_id: UUID
+    agent_id: UUID
+    user_id: str = field(repr=False)
+
+
 class ErasureWorkStore(Protocol):
     """Where erasures are done.
 
@@ -66,12 +75,12 @@ class ErasureWorkStore(Protocol):
         """Take an erasure nobody works on, of whatever tenant."""
         ...
 
-    async def find_turns(self, held: HeldErasure, *, limit: int) -> list[UUID]:
+    async def find_turns(self, held: HeldErasure, *, limit: int) -> list[DoomedRow]:
         """Find rows of turns that are to go."""
         ...
 
-    async def delete_turns(self, held: HeldErasure, rows: Sequence[UUID]) -> None:
-        """Delete rows of turns and count them."""
+    async def delete_turns(self, held: HeldErasure, rows: Sequence[DoomedRow]) -> None:
+        """Delete rows of turns, and what was derived from them, and count it."""
         ...
 
     async def delete_others(self, held: HeldErasure, *, limit: int) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from memsidecar.domain.caller import Right
 from memsidecar.domain.documents import visible_scope
 from memsidecar.domain.limits import DEFAULT_TOP_K
+from memsidecar.domain.observation import UNOBSERVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.documents import Document, DocumentChunk, DocumentScope
     from memsidecar.domain.embedding import Embedder, ModelIdentity
+    from memsidecar.domain.observation import Observer
     from memsidecar.domain.recall import ScorePart
 
 _EXCLUSION = re.compile(r"(?:(?<=\s)|^)-(?:\"[^\"]*\"|[^\s\"]+)")
@@ -99,9 +101,10 @@ def meaning_of(query: str) -> str:
 class HybridSearch:
     """Searches documents for callers."""
 
-    def __init__(self, store: HybridSearchStore, embedder: Embedder) -> None:
+    def __init__(self, store: HybridSearchStore, embedder: Embedder, observer: Observer = UNOBSERVED) -> None:
         self._store = store
         self._embedder = embedder
+        self._observer = observer
 
     async def search(self, caller: Caller, request: HybridSearchRequest) -> HybridSearchResult:
         """Find passages, best first.
@@ -119,5 +122,6 @@ class HybridSearch:
         strategy, hits = await self._store.search(
             tenant_id, replace(request, scope=scope), embedding.vector, deadline=caller.deadline
         )
+        self._observer.searched("hybrid_search", strategy)
         timings = {"embed": embedded - began, "database": clock() - embedded} if request.explain else {}
         return HybridSearchResult(tuple(hits), self._embedder.model, strategy, embedding.truncated, timings)

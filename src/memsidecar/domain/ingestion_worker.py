@@ -22,6 +22,7 @@ from memsidecar.domain.document_reading import SourceDocument, UnreadableDocumen
 from memsidecar.domain.embedding import Lane
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DomainError, EmbeddingOverloaded
 from memsidecar.domain.identifiers import new_uuid7
+from memsidecar.domain.observation import UNOBSERVED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from memsidecar.domain.document_reading import DocumentReader, Passage, ReadDocument
     from memsidecar.domain.embedding import Embedder, Embedding
+    from memsidecar.domain.observation import Observer
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -89,6 +91,15 @@ class FinishedChunk:
     embedding: Embedding
 
 
+@dataclass(frozen=True, slots=True)
+class IngestionBacklog:
+    """What has still to be taken in, over all tenants."""
+
+    open_jobs: int
+    oldest_seconds: float
+    """How long ago the oldest job that is not done was submitted; 0 when there is none."""
+
+
 class IngestionWorkStore(Protocol):
     """Where work comes from and results go. Raises the storage errors of ``domain.errors``."""
 
@@ -138,6 +149,10 @@ class IngestionWorkStore(Protocol):
         """Forget jobs whose documents stopped arriving."""
         ...
 
+    async def backlog(self) -> IngestionBacklog:
+        """Tell how much work there is."""
+        ...
+
 
 class IngestionWorker:
     """Works on jobs until it is stopped.
@@ -149,6 +164,7 @@ class IngestionWorker:
         jobs_at_once: Jobs held at the same time, so that a long one does not hold up the others.
         documents_at_once: Documents of one job under way, so that reading and storing overlap with embedding.
         bytes_at_once: Bytes of documents under way in all; a larger document goes alone.
+        observer: Is told of every document that is done with.
     """
 
     def __init__(
@@ -160,7 +176,9 @@ class IngestionWorker:
         jobs_at_once: int = 3,
         documents_at_once: int = 3,
         bytes_at_once: int = 16 * 1_048_576,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._store = store
         self._reader = reader
         self._embedder = embedder
@@ -182,6 +200,14 @@ class IngestionWorker:
         """Leave what is under way to other workers, at once."""
         await _end(self._tasks)
         self._tasks = []
+
+    async def backlog(self) -> IngestionBacklog:
+        """Tell how much work there is, for every worker there may be.
+
+        Raises:
+            DatabaseUnavailable: The database does not answer.
+        """
+        return await self._store.backlog()
 
     def notice(self) -> None:
         """Look for work now rather than at the next look."""
@@ -276,6 +302,7 @@ class IngestionWorker:
         async with self._bytes.take(assignment.size):
             started = await self._store.start(job, assignment.position)
             if started is None:
+                self._observer.ingested("unchanged")
                 return
             if started.attempt > ATTEMPTS:
                 await self._store.fail(
@@ -283,15 +310,18 @@ class IngestionWorker:
                     assignment.position,
                     f"the server was stopped {ATTEMPTS} times while reading it: leave it out",
                 )
+                self._observer.ingested("failed")
                 return
             try:
                 document = await self._reader.read(started.source)
             except UnreadableDocument as error:
                 await self._store.fail(job, assignment.position, str(error))
+                self._observer.ingested("failed")
                 return
             del started
             chunks = await self._embedded(document)
             await self._store.store(job, assignment.position, document, chunks)
+            self._observer.ingested("stored")
 
     async def _embedded(self, document: ReadDocument) -> list[FinishedChunk]:
         title = document.title if document.titled else ""

@@ -1,22 +1,19 @@
-"""Recall: what do we already know that matters for this query?"""
+"""What a recall asks and answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from memsidecar.domain.caller import Right
 from memsidecar.domain.limits import DEFAULT_TOP_K
-from memsidecar.domain.scopes import allowed_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime, timedelta
     from uuid import UUID
 
-    from memsidecar.domain.caller import Caller
-    from memsidecar.domain.embedding import Embedder, ModelIdentity
+    from memsidecar.domain.embedding import ModelIdentity
     from memsidecar.domain.turns import TimeRange, Turn, TurnScope
 
 
@@ -47,6 +44,9 @@ class RankingOptions:
     session_prior: float | None = None
     speaker_boost: float | None = None
     time_weight: float | None = None
+    reply_credit: float | None = None
+    question_penalty: float | None = None
+    date_boost: float | None = None
     session_gap: timedelta | None = None
     min_score: float | None = None
     duplicate_similarity: float | None = None
@@ -101,55 +101,3 @@ class Recall:
     budget_reached: bool = False
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds per stage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A turn and its cosine similarity to the query."""
-
-    turn: Turn
-    similarity: float
-
-
-class RecallStore(Protocol):
-    """Finds turns by their vectors."""
-
-    async def nearest(
-        self, tenant_id: UUID, scope: TurnScope, vector: bytes, *, limit: int, deadline: float | None
-    ) -> tuple[str, Sequence[Neighbour]]:
-        """Give min(limit, visible) turns by falling similarity, and the name of the strategy that found them.
-
-        Ties are ordered by ``occurred_at``, latest first, then by id.
-        """
-        ...
-
-
-class RecallEngine:
-    """Answers recalls for callers."""
-
-    def __init__(self, store: RecallStore, embedder: Embedder) -> None:
-        self._store = store
-        self._embedder = embedder
-
-    async def recall(self, caller: Caller, request: RecallRequest) -> Recall:
-        """Find what matters for a query, best first: min(top_k, visible turns) hits.
-
-        Raises:
-            PermissionDenied: The credential lacks ``recall`` or does not cover the agent.
-            EmbeddingOverloaded: Repeat later.
-        """
-        tenant_id = caller.tenant(Right.RECALL)
-        scope = allowed_scope(caller, request.scope)
-        [embedding] = await self._embedder.embed([request.query], deadline=caller.deadline)
-        strategy, neighbours = await self._store.nearest(
-            tenant_id, scope, embedding.vector, limit=request.top_k, deadline=caller.deadline
-        )
-        return Recall(
-            hits=tuple(
-                RecallHit(turn=neighbour.turn, score=neighbour.similarity, similarity=neighbour.similarity)
-                for neighbour in neighbours
-            ),
-            model=self._embedder.model,
-            strategy=strategy,
-            query_truncated=embedding.truncated,
-        )

@@ -16,12 +16,12 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
-from memsidecar.domain.embedding import Embedding, Lane, ModelIdentity
+from memsidecar.domain.embedding import Embedding, Lane, LaneCounters, ModelIdentity
 from memsidecar.domain.errors import DeadlineExceeded, EmbeddingOverloaded
+from memsidecar.domain.observation import UNOBSERVED, Stage
 from memsidecar.embedding.cache import RecentEmbeddings
 from memsidecar.embedding.cpu_limit import usable_processors
 from memsidecar.embedding.scheduler import Call, LaneQueue, Work
@@ -31,6 +31,7 @@ from memsidecar.embedding.tokenization import WordPieceTokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from memsidecar.domain.observation import Observer
     from memsidecar.embedding.model_files import InstalledModel
 
 BACKGROUND_NICENESS: Final = 10
@@ -43,34 +44,6 @@ DEFAULT_CACHED_TEXTS: Final = 1024
 
 _CALIBRATION_TEXT: Final = "the quick brown fox jumps over the lazy dog " * 6
 _STOPPING = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class LaneCounters:
-    """What happened in one lane since the start. Times are sums, in seconds."""
-
-    queued_texts: int
-    """Waiting now."""
-    queued_tokens: int
-    """Estimated word pieces waiting now."""
-    running_groups: int
-    """Being run now."""
-    groups: int
-    texts: int
-    tokens: int
-    """Word pieces embedded."""
-    cached: int
-    """Texts answered from memory."""
-    joined: int
-    """Texts that were in flight for somebody else already."""
-    refused: int
-    """Calls answered with EmbeddingOverloaded."""
-    dropped: int
-    """Texts never run because their callers had gone or were out of time."""
-    queue_seconds: float
-    """Summed over texts; the other times are summed over groups."""
-    tokenise_seconds: float
-    run_seconds: float
 
 
 class _Tally:
@@ -92,6 +65,7 @@ class OnnxEmbedder:
         threads: Worker threads per lane; by default one per processor this process may use.
         patience: See ``DEFAULT_PATIENCE``.
         cached_texts: How many recent texts to remember (2 KB each); 0 remembers none.
+        observer: Is told how long texts wait and groups run.
 
     Raises:
         ModelCorrupt: The graph cannot be loaded.
@@ -104,7 +78,9 @@ class OnnxEmbedder:
         threads: int | None = None,
         patience: dict[Lane, timedelta] | None = None,
         cached_texts: int = DEFAULT_CACHED_TEXTS,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._identity = model.identity
         self._tokenizer = WordPieceTokenizer(model.tokenizer)
         self._session = ModelSession(model)
@@ -240,6 +216,8 @@ class OnnxEmbedder:
             _tell_all(
                 (call, DeadlineExceeded("the deadline passed before the text was embedded")) for call in late
             )
+            for work in group:
+                self._observer.spent(Stage.QUEUE, lane, now - work.queued_at)
             if group:
                 self._run(lane, group)
 
@@ -259,6 +237,8 @@ class OnnxEmbedder:
             # Whatever it is belongs to those who wait; the thread lives on.
             outcome = error
         finished = time.perf_counter()
+        self._observer.spent(Stage.TOKENISE, lane, tokenised - started)
+        self._observer.spent(Stage.EMBED, lane, finished - tokenised)
         with self._lock:
             queue.finish(group, finished - started)
             tally.running_groups -= 1

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from onnx import NodeProto, TensorProto
+    from onnx import NodeProto
 
 
 class GraphBuilder:
@@ -25,6 +25,22 @@ class GraphBuilder:
         """Add a constant once; the same name is the same constant."""
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def external_constant(self, name: str, value: NDArray[np.generic], file: str) -> str:
+        """Add a constant that is the whole content of a file beside the graph's.
+
+        ONNX Runtime maps such a file into memory, so that processes share it and untouched pages cost nothing.
+        """
+        tensor = TensorProto(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+            dims=value.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, entry in (("location", file), ("offset", "0"), ("length", str(value.nbytes))):
+            tensor.external_data.add(key=key, value=entry)
+        self.constants[name] = tensor
         return name
 
     def integers(self, *values: int) -> str:

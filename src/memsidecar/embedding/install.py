@@ -2,7 +2,7 @@
 
 Everything is made in a staging directory beside the final one and appears by a rename, so a crash, a full
 disk or Ctrl-C leaves either the old state or the new one. A lock file keeps two installers apart; the second
-one finds the work done. Needs about 250 MB of free space while it runs and keeps about 150 MB.
+one finds the work done. Needs 300 MB of free space while it runs and keeps 100 MB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from memsidecar.embedding.model_files import (
     TOKENIZER,
     WEIGHTS,
     Precision,
-    graph_file,
     installed_directory,
     open_installed,
     write_manifest,
@@ -36,7 +35,7 @@ from memsidecar.embedding.model_sources import (
     PreparedDirectory,
     fetch_first_available,
 )
-from memsidecar.embedding.onnx_export import build_graph
+from memsidecar.embedding.onnx_export import write_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,7 +102,7 @@ def install_model(
         raise SetupError(
             Problem(
                 what=f"The embedding model cannot be written to {root}: {error.strerror or error}.",
-                remedy="Make it writable with 250 MB free, or choose another model directory.",
+                remedy="Make it writable with 300 MB free, or choose another model directory.",
             )
         ) from error
     return True
@@ -114,12 +113,8 @@ def _make(staging: Path, sources: Sequence[ModelSource], report: Callable[[Insta
     published.mkdir()
     model.mkdir()
     fetch_first_available(sources, published, report)
-    tensors = load_file(published / WEIGHTS.name)
-    for precision in Precision:
-        report(InstallProgress(f"writing {graph_file(precision)}"))
-        (model / graph_file(precision)).write_bytes(
-            build_graph(tensors, precision).SerializeToString(deterministic=True)
-        )
+    report(InstallProgress("writing the graphs"))
+    write_graphs(load_file(published / WEIGHTS.name), model)
     shutil.move(published / TOKENIZER.name, model / TOKENIZER.name)
     write_manifest(model)
     report(InstallProgress("checking what was written"))

@@ -3,11 +3,12 @@
 A model root (the ``model_directory`` setting) holds one directory per graph version, so that two releases of
 this program can share a volume::
 
-    <model root>/all-MiniLM-L6-v2-graph1/
+    <model root>/all-MiniLM-L6-v2-graph2/
         manifest.json      sha256 and size of every other file
         model.fp32.onnx    the graph in float32
         model.int8.onnx    the same weights, matrix products in 8 bit integers
         tokenizer.json     as published
+        words.bin          the word embeddings, which both graphs read: float32, one row per word piece
 
 The manifest tells a damaged file from the one that was installed. It cannot tell who made the directory:
 whoever may write to the model root is trusted.
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 MODEL_NAME: Final = "all-MiniLM-L6-v2"
 
-GRAPH_VERSION: Final = 1
+GRAPH_VERSION: Final = 2
 """Raise it whenever ``onnx_export`` or ``quantization`` changes the numbers a graph gives."""
 
 MANIFEST: Final = "manifest.json"
+WORD_EMBEDDINGS: Final = "words.bin"
 _REMEDY: Final = "Run `memsidecar model install`."
 
 
@@ -129,7 +131,7 @@ def write_manifest(directory: Path) -> None:
 def open_installed(root: Path, precision: Precision) -> InstalledModel:
     """Check the installed files one precision needs and say where they are.
 
-    Reads about 60 to 90 MB to compare digests (roughly 0.1 s from the page cache).
+    Reads 60 to 90 MB to compare digests (roughly 0.1 s from the page cache).
 
     Raises:
         ModelMissing: Nothing is installed under the root for this version of the program.
@@ -140,7 +142,7 @@ def open_installed(root: Path, precision: Precision) -> InstalledModel:
         raise ModelMissing(f"the embedding model is not installed in {root}. {_REMEDY}")
     recorded = _recorded_digests(directory / MANIFEST)
     graph, tokenizer = directory / graph_file(precision), directory / TOKENIZER.name
-    for path in (tokenizer, graph):
+    for path in (tokenizer, graph, directory / WORD_EMBEDDINGS):
         if path.name not in recorded or not path.is_file():
             raise ModelCorrupt(f"{path} is missing from the installed model. {_REMEDY}")
         if sha256_of(path) != recorded[path.name]:

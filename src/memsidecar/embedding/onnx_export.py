@@ -21,11 +21,12 @@ from onnx import ModelProto, TensorProto, helper
 
 from memsidecar.domain.embedding import DIMENSIONS, MAX_WORD_PIECES
 from memsidecar.embedding.graph_builder import GraphBuilder
-from memsidecar.embedding.model_files import MODEL_NAME, Precision
-from memsidecar.embedding.quantization import dynamic_int8_product
+from memsidecar.embedding.model_files import MODEL_NAME, WORD_EMBEDDINGS, Precision, graph_file
+from memsidecar.embedding.quantization import int8_product, read_activation_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -66,7 +67,7 @@ class Weights:
 
 
 def build_graph(tensors: Mapping[str, NDArray[np.float32]], precision: Precision) -> ModelProto:
-    """Make the whole graph.
+    """Make the whole graph; it reads the word embeddings from ``words.bin`` beside it.
 
     Args:
         tensors: The content of ``model.safetensors``.
@@ -94,6 +95,16 @@ def build_graph(tensors: Mapping[str, NDArray[np.float32]], precision: Precision
         opset_imports=[helper.make_opsetid("", _ONNX_OPSET), helper.make_opsetid(_FUSED, 1)],
         ir_version=_IR_VERSION,
         producer_name="memsidecar",
+    )
+
+
+def write_graphs(tensors: Mapping[str, NDArray[np.float32]], directory: Path) -> None:
+    """Write the graph of every precision into a directory, and the word embeddings that they share."""
+    for precision in Precision:
+        content = build_graph(tensors, precision).SerializeToString(deterministic=True)
+        (directory / graph_file(precision)).write_bytes(content)
+    (directory / WORD_EMBEDDINGS).write_bytes(
+        Weights(tensors).embedding("word").astype("<f4", copy=False).tobytes()
     )
 
 
@@ -132,7 +143,7 @@ class _Unpadding:
 
 
 def _embed(graph: GraphBuilder, weights: Weights, unpadding: _Unpadding) -> str:
-    words = graph.constant("word_embeddings", weights.embedding("word"))
+    words = graph.external_constant("word_embeddings", weights.embedding("word"), WORD_EMBEDDINGS)
     # Every text is of segment 0, so its segment vector is part of each position's.
     positions = graph.constant(
         "position_embeddings",
@@ -162,6 +173,7 @@ class _Encoder:
         self._weights = weights
         self._unpadding = unpadding
         self._precision = precision
+        self._ranges = read_activation_ranges() if precision is Precision.INT8 else {}
         self._mask = graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
 
     def encode(self, layer: int, hidden: str) -> str:
@@ -210,7 +222,7 @@ class _Encoder:
     def _dense(self, layer: int, inputs: str, *tensors: str) -> str:
         name, matrix = f"layer{layer}.{tensors[0]}", self._weights.matrix(layer, *tensors)
         if self._precision is Precision.INT8:
-            return dynamic_int8_product(self._graph, inputs, matrix, name)
+            return int8_product(self._graph, inputs, matrix, name, self._ranges[name])
         return self._graph.node("MatMul", [inputs, self._graph.constant(f"{name}.weight", matrix)], name)
 
     def _bias(self, layer: int, *tensors: str) -> str:

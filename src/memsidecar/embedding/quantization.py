@@ -1,48 +1,112 @@
-"""Matrix products in 8 bit integers: weights quantised once at export, activations at every run.
+"""Matrix products in 8 bit integers, on scales fixed at export.
 
-Weights are symmetric per output column, so a column with small weights keeps its resolution. They use 7 of
-the 8 bits: processors with AVX2 but no VNNI add pairs of products in 16 bits, and full-range weights overflow
-there. With 7 bits every processor gives the same numbers (ONNX Runtime calls this ``reduce_range``).
+Weights are symmetric per output column, so a column of small weights keeps its resolution. They use 7 of the 8 bits:
+processors with AVX2 but no VNNI add pairs of products in 16 bits, and full-range weights overflow there. With 7 bits
+every processor gives the same numbers.
 
-Activations are asymmetric over the whole tensor (``DynamicQuantizeLinear``: unsigned 8 bits with a zero
-point).
+What goes into a product is quantised on a fixed range, measured once over texts of many kinds (``activations.json``,
+written by ``tools/calibrate.py``), not on the range found in each run. So a text's vector does not depend on the texts
+it happens to share a run with, and no run searches for its extremes.
+
+A few channels of this model are many times larger than all others, whatever the text. Left alone they would stretch
+the range until ordinary channels had only a handful of steps. They are divided down before they are quantised, and
+their rows of the weights multiplied up: the product is the same (the idea of SmoothQuant, Xiao et al. 2023, applied
+to outlying channels only).
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from onnx import TensorProto
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from memsidecar.embedding.graph_builder import GraphBuilder
 
+ACTIVATIONS: Final = Path(__file__).with_name("activations.json")
+
 LARGEST_WEIGHT: Final = 63
 """Quantised weights lie in -63 … 63: 2 x 255 x 63 still fits into 16 bits."""
+
+HEADROOM: Final = 1.2
+"""Ranges are wider than the calibration texts needed by this factor; values beyond are clipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """What goes into one product, after outlying channels were divided down."""
+
+    lowest: float
+    highest: float
+    divisors: Mapping[int, float]
+    """Channels to divide before quantising, and by how much."""
+
+    @property
+    def step(self) -> np.float32:
+        """Width of one of the 255 steps of an unsigned byte."""
+        return np.float32(HEADROOM * (self.highest - self.lowest) / 255)
+
+    @property
+    def zero(self) -> np.uint8:
+        """The byte that stands for 0."""
+        return np.uint8(np.rint(-HEADROOM * self.lowest / self.step))
+
+    def channel_factors(self, channels: int) -> NDArray[np.float32]:
+        """Give the divisor of every channel, 1 for most."""
+        factors = np.ones(channels, np.float32)
+        for channel, divisor in self.divisors.items():
+            factors[channel] = divisor
+        return factors
+
+
+def read_activation_ranges() -> dict[str, ActivationRange]:
+    """Read the measured range of every product, by the product's name."""
+    return {
+        product: ActivationRange(
+            lowest=entry["lowest"],
+            highest=entry["highest"],
+            divisors={int(channel): divisor for channel, divisor in entry["divisors"].items()},
+        )
+        for product, entry in json.loads(ACTIVATIONS.read_text()).items()
+    }
 
 
 def quantise_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Quantise ``[inputs, outputs]`` weights to integers and a scale per column (value = integer x scale)."""
-    scales = np.abs(matrix).max(axis=0) / np.float32(LARGEST_WEIGHT)
-    scales[scales == 0] = 1
-    return np.rint(matrix / scales).astype(np.int8), scales.astype(np.float32)
+    scales = (np.abs(matrix).max(axis=0) / LARGEST_WEIGHT).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
 
 
-def dynamic_int8_product(graph: GraphBuilder, inputs: str, matrix: NDArray[np.float32], name: str) -> str:
-    """Add ``inputs @ matrix`` with both sides in 8 bits; gives the name of the float32 result.
-
-    ONNX Runtime fuses these nodes into one when it loads the graph.
-    """
+def int8_product(
+    graph: GraphBuilder, inputs: str, matrix: NDArray[np.float32], name: str, measured: ActivationRange
+) -> str:
+    """Add ``inputs @ matrix`` with both sides in 8 bits; gives the name of the float32 result."""
+    if measured.divisors:
+        factors = measured.channel_factors(len(matrix))
+        inputs = graph.node(
+            "Mul", [inputs, graph.constant(f"{name}.inverse", 1 / factors)], f"{name}.divided"
+        )
+        matrix = matrix * factors[:, np.newaxis]
     integers, scales = quantise_columns(matrix)
-    quantised, scale, zero = graph.node_with_outputs(
-        "DynamicQuantizeLinear", [inputs], [f"{name}_inputs", f"{name}_inputs_scale", f"{name}_inputs_zero"]
+    step = graph.constant(f"{name}.step", np.array(measured.step))
+    zero = graph.constant(f"{name}.zero", np.array(measured.zero))
+    quantised = graph.node("QuantizeLinear", [inputs, step, zero], f"{name}.quantised")
+    return graph.node(
+        "MatMulIntegerToFloat",
+        [
+            quantised,
+            graph.constant(f"{name}.weight", integers),
+            step,
+            graph.constant(f"{name}.weight_scale", scales),
+            zero,
+        ],
+        name,
+        domain="com.microsoft",
     )
-    product = graph.node(
-        "MatMulInteger", [quantised, graph.constant(f"{name}_weight", integers), zero], f"{name}_integers"
-    )
-    product = graph.node("Cast", [product], f"{name}_floats", to=TensorProto.FLOAT)
-    scale = graph.node("Mul", [scale, graph.constant(f"{name}_weight_scale", scales)], f"{name}_scale")
-    return graph.node("Mul", [product, scale], name)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded, DomainError
+from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
 from memsidecar.postgres.errors import domain_error
 from memsidecar.postgres.locks import lock_statements
+from memsidecar.postgres.queries import statement_name
 from memsidecar.postgres.vectors import register_vector_codec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from uuid import UUID
 
+    from memsidecar.domain.observation import Observer
     from memsidecar.postgres.locks import AdvisoryLock
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
@@ -36,10 +39,19 @@ async def _keep_session_state(_connection: asyncpg.Connection) -> None:
 class Database:
     """A pool of connections of one role."""
 
-    def __init__(self, pool: asyncpg.Pool, *, acquire_timeout: float, role: str | None = None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        acquire_timeout: float,
+        role: str | None = None,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
         self._role_setting = "" if role is None else f"SET LOCAL ROLE {role};"
+        self._observer = observer
+        self._acquiring = 0
 
     @classmethod
     async def connect(
@@ -52,6 +64,7 @@ class Database:
         connect_timeout: float = 5.0,
         statement_cache_size: int = 256,
         role: str | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> Database:
         """Open a pool.
 
@@ -64,6 +77,7 @@ class Database:
             statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
                 ``max_prepared_statements``.
             role: Role that every transaction takes on, of which the login role is a member; None for the login role.
+            observer: Is told how long connections are waited for and transactions take.
 
         Raises:
             DatabaseUnavailable: Nothing answers at the address.
@@ -75,14 +89,21 @@ class Database:
                 min_size=min_connections,
                 max_size=max_connections,
                 timeout=connect_timeout,
-                init=register_vector_codec,
+                init=_preparation(observer),
                 reset=_keep_session_state,
                 statement_cache_size=statement_cache_size,
                 server_settings={"application_name": "memsidecar"},
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise domain_error(error) or error from error
-        return cls(pool, acquire_timeout=acquire_timeout, role=role)
+        return cls(pool, acquire_timeout=acquire_timeout, role=role, observer=observer)
+
+    def use(self) -> PoolUse:
+        """Tell how the pool is doing."""
+        idle = self._pool.get_idle_size()
+        # A free connection is taken without waiting, so only when there is none does anybody wait.
+        waiting = 0 if idle else self._acquiring
+        return PoolUse(self._pool.get_size() - idle, idle, self._pool.get_max_size(), waiting)
 
     async def close(self, *, timeout_seconds: float = 5.0) -> None:
         """Give running statements a moment, then close every connection."""
@@ -137,14 +158,15 @@ class Database:
         try:
             async with self._connection(deadline) as connection:
                 begin = f"BEGIN; {self._role_setting} SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
-                try:
-                    await connection.execute(begin)
-                    yield connection
-                except BaseException:
-                    if not connection.is_closed():
-                        await connection.execute("ROLLBACK")
-                    raise
-                await connection.execute("COMMIT")
+                with self._observer.stage(Stage.DATABASE):
+                    try:
+                        await connection.execute(begin)
+                        yield connection
+                    except BaseException:
+                        if not connection.is_closed():
+                            await connection.execute("ROLLBACK")
+                        raise
+                    await connection.execute("COMMIT")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError) as error:
             translated = domain_error(error)
             if translated is None:
@@ -158,8 +180,10 @@ class Database:
             patience = min(patience, deadline - asyncio.get_running_loop().time())
             if patience <= 0:
                 raise DeadlineExceeded("the deadline passed before the database was asked")
+        self._acquiring += 1
         try:
-            connection = await self._pool.acquire(timeout=patience)
+            with self._observer.stage(Stage.POOL):
+                connection = await self._pool.acquire(timeout=patience)
         except TimeoutError as error:
             raise DatabaseBusy(
                 f"all {self._pool.get_max_size()} database connections are in use: repeat the call after the given"
@@ -170,10 +194,27 @@ class Database:
             raise domain_error(error) or DatabaseUnavailable(
                 f"the database refuses connections (SQLSTATE {error.sqlstate}): look at its log"
             ) from error
+        finally:
+            self._acquiring -= 1
         try:
             yield connection
         finally:
             await self._pool.release(connection)
+
+
+def _preparation(observer: Observer) -> Callable[[asyncpg.Connection], Awaitable[None]]:
+    """Give what is done once to every new connection."""
+    if not observer.wants_statements:
+        return register_vector_codec
+
+    def tell(statement: asyncpg.connection.LoggedQuery) -> None:
+        observer.statement(statement_name(statement.query), statement.elapsed)
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await register_vector_codec(connection)
+        connection.add_query_logger(tell)
+
+    return prepare
 
 
 def _statement_timeout(deadline: float | None) -> str:

@@ -10,9 +10,10 @@ from uuid import UUID
 
 from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.erasure import SubjectKind
-from memsidecar.domain.erasure_worker import LEASE, ErasureLeaseLost, HeldErasure
+from memsidecar.domain.erasure_worker import LEASE, DoomedRow, ErasureLeaseLost, HeldErasure
 from memsidecar.postgres.audit_store import record_audit_events
 from memsidecar.postgres.erasure_store import subject_from_row
+from memsidecar.postgres.locks import turns_lock
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     from memsidecar.postgres.database import Connection, Database
+    from memsidecar.postgres.locks import AdvisoryLock
 
 _QUERIES = load_queries("erasure")
 
@@ -46,7 +48,7 @@ class PostgresErasureWorkStore:
             row = await connection.fetchrow(_QUERIES["read_subject"], tenant_id, erasure_id, worker_id)
         return None if row is None else HeldErasure(tenant_id, erasure_id, worker_id, subject_from_row(row))
 
-    async def find_turns(self, held: HeldErasure, *, limit: int) -> list[UUID]:
+    async def find_turns(self, held: HeldErasure, *, limit: int) -> list[DoomedRow]:
         """Find rows of turns; see the port."""
         subject = held.subject
         async with self._held(held) as (connection, _erased):
@@ -65,12 +67,18 @@ class PostgresErasureWorkStore:
                 )
             else:
                 rows = await connection.fetch(_QUERIES["turns_of_tenant"], held.tenant_id, limit)
-        return [row["id"] for row in rows]
+        return [DoomedRow(row["id"], row["agent_id"], row["user_id"]) for row in rows]
 
-    async def delete_turns(self, held: HeldErasure, rows: Sequence[UUID]) -> None:
+    async def delete_turns(self, held: HeldErasure, rows: Sequence[DoomedRow]) -> None:
         """Delete rows of turns; see the port."""
-        async with self._held(held) as (connection, erased):
-            await _delete(connection, erased, "delete_turns", held.tenant_id, list(rows))
+        memories = {(row.agent_id, row.user_id) for row in rows}
+        locks = [
+            turns_lock(held.tenant_id, agent_id, user_id, shared=False) for agent_id, user_id in memories
+        ]
+        async with self._held(held, locks) as (connection, erased):
+            await _delete(connection, erased, "delete_turns", held.tenant_id, [row.row_id for row in rows])
+            columns = [list(column) for column in zip(*memories, strict=True)]
+            await _delete(connection, erased, "delete_speakers", held.tenant_id, *columns)
 
     async def delete_others(self, held: HeldErasure, *, limit: int) -> int:
         """Delete some of everything but turns; see the port."""
@@ -135,9 +143,11 @@ class PostgresErasureWorkStore:
         return remaining
 
     @asynccontextmanager
-    async def _held(self, held: HeldErasure) -> AsyncIterator[tuple[Connection, Counter[str]]]:
+    async def _held(
+        self, held: HeldErasure, locks: Sequence[AdvisoryLock] = ()
+    ) -> AsyncIterator[tuple[Connection, Counter[str]]]:
         """Run a transaction under the lease; what is added to the counter is written down with it."""
-        async with self._database.tenant(held.tenant_id) as connection:
+        async with self._database.tenant(held.tenant_id, locks=locks) as connection:
             row = await connection.fetchrow(
                 _QUERIES["hold_erasure"],
                 held.tenant_id,

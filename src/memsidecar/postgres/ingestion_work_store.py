@@ -9,7 +9,13 @@ from uuid import UUID
 from memsidecar.domain.document_reading import SourceDocument
 from memsidecar.domain.documents import DocumentType
 from memsidecar.domain.identifiers import new_uuid7
-from memsidecar.domain.ingestion_worker import Assignment, HeldJob, LeaseLost, StartedDocument
+from memsidecar.domain.ingestion_worker import (
+    Assignment,
+    HeldJob,
+    IngestionBacklog,
+    LeaseLost,
+    StartedDocument,
+)
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
@@ -39,6 +45,12 @@ class PostgresIngestionWorkStore:
         if row is None:
             return None
         return HeldJob(UUID(int=row["tenant_id"].int), UUID(int=row["job_id"].int), worker_id)
+
+    async def backlog(self) -> IngestionBacklog:
+        """Tell how much work there is; see the port."""
+        async with self._database.control() as connection:
+            row = await connection.fetchrow(_QUERIES["backlog"])
+        return IngestionBacklog(row["open_jobs"], row["oldest_seconds"])
 
     async def renew(self, job: HeldJob, lease: timedelta) -> bool:
         """Hold a job for longer; see the port."""

@@ -1,21 +1,58 @@
-"""Recall in Postgres. Implements ``domain.recall.RecallStore``."""
+"""Recall in Postgres. Implements ``domain.recall_engine.RecallStore``."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from memsidecar.domain.recall import Neighbour
+from memsidecar.domain.participants import Participants
+from memsidecar.domain.ranking import Candidate, Corpus
+from memsidecar.domain.recall_engine import Neighbour
+from memsidecar.domain.turns import Role
 from memsidecar.postgres.queries import load_queries
 from memsidecar.postgres.turn_rows import scope_parameters, turn_from_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from uuid import UUID
 
-    from memsidecar.domain.turns import TurnScope
-    from memsidecar.postgres.database import Database
+    import asyncpg
 
-_QUERIES = load_queries("conversation_memory")
+    from memsidecar.domain.turns import Turn, TurnScope
+    from memsidecar.postgres.database import Connection, Database
+
+_QUERIES = load_queries("recall")
+_SCOPE_MARK = "/* scope */ true"
+
+
+class ScopeKind(Enum):
+    """Which index answers a scope; the value names the condition in ``sql/recall.sql``."""
+
+    USER_AND_AGENT = "scope_of_user_and_agent"
+    USER = "scope_of_user"
+    CONVERSATIONS = "scope_of_conversations"
+    AGENT = "scope_of_agent"
+    TENANT = "scope_of_tenant"
+
+
+def scope_kind(scope: TurnScope) -> ScopeKind:
+    """Choose the narrowest index for a scope."""
+    one_agent = len(scope.agent_ids) == 1
+    if scope.conversation_ids:
+        return ScopeKind.CONVERSATIONS
+    if scope.user_id is not None:
+        return ScopeKind.USER_AND_AGENT if one_agent else ScopeKind.USER
+    return ScopeKind.AGENT if one_agent else ScopeKind.TENANT
+
+
+def scoped_query(name: str, kind: ScopeKind) -> str:
+    """Give the statement ``name`` with the index condition of a kind of scope."""
+    return _QUERIES[name].replace(_SCOPE_MARK, _without_comments(_QUERIES[kind.value]))
+
+
+def _without_comments(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
 
 
 class PostgresRecallStore:
@@ -25,12 +62,109 @@ class PostgresRecallStore:
         self._database = database
         self._model_id = model_id
 
-    async def nearest(
-        self, tenant_id: UUID, scope: TurnScope, vector: bytes, *, limit: int, deadline: float | None
-    ) -> tuple[str, Sequence[Neighbour]]:
-        """Scan the whole scope; see the port."""
+    async def participants(
+        self, tenant_id: UUID, scope: TurnScope, query: str, *, deadline: float | None
+    ) -> Participants:
+        """Say who speaks in a scope; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(
-                _QUERIES["nearest_turns"], tenant_id, *scope_parameters(scope), self._model_id, vector, limit
+                _QUERIES["participants"], tenant_id, scope.agent_ids, scope.user_id, query
             )
-        return "exact", [Neighbour(turn_from_row(row), row["similarity"]) for row in rows]
+        return Participants(
+            names=tuple(sorted({name for row in rows for name in row["names"]})),
+            roles=frozenset(Role(row["role"]) for row in rows),
+        )
+
+    @asynccontextmanager
+    async def reading(
+        self, tenant_id: UUID, *, deadline: float | None
+    ) -> AsyncIterator[PostgresRecallReader]:
+        """Open a view; see the port."""
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            yield PostgresRecallReader(connection, tenant_id, self._model_id)
+
+
+class PostgresRecallReader:
+    """Reads within one transaction of one tenant."""
+
+    strategy = "exact"
+
+    def __init__(self, connection: Connection, tenant_id: UUID, model_id: int) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._model_id = model_id
+
+    async def nearest(self, scope: TurnScope, vector: bytes, *, limit: int) -> Sequence[Neighbour]:
+        """Measure the whole scope; see the port."""
+        rows = await self._connection.fetch(
+            scoped_query("nearest_turns", scope_kind(scope)),
+            self._tenant_id,
+            *scope_parameters(scope),
+            self._model_id,
+            vector,
+            limit,
+        )
+        return [_neighbour(row) for row in rows]
+
+    async def candidates(
+        self, scope: TurnScope, vector: bytes, query: str, *, language: str, pool: int
+    ) -> tuple[Sequence[Candidate], Corpus]:
+        """Measure the whole scope by both legs; see the port."""
+        rows = await self._connection.fetch(
+            scoped_query("recall_candidates", scope_kind(scope)),
+            self._tenant_id,
+            *scope_parameters(scope),
+            self._model_id,
+            vector,
+            language,
+            query,
+            pool,
+        )
+        if not rows:
+            return [], Corpus(0, 1.0, ())
+        first = rows[0]
+        corpus = Corpus(
+            first["corpus_turns"], first["corpus_average_length"], tuple(first["corpus_frequencies"])
+        )
+        return [
+            Candidate(
+                id=row["id"],
+                thread=row["thread"],
+                position=row["position"],
+                occurred_at=row["occurred_at"],
+                speaker=row["speaker"],
+                asks=row["asks"],
+                cosine=row["cosine"],
+                matched=row["matched"],
+                length=row["length"],
+            )
+            for row in rows
+        ], corpus
+
+    async def turns(self, row_ids: Sequence[UUID], vector: bytes) -> Mapping[UUID, Neighbour]:
+        """Read turns by row; see the port."""
+        rows = await self._connection.fetch(_QUERIES["recalled_turns"], self._tenant_id, row_ids, vector)
+        return {row["id"]: _neighbour(row) for row in rows}
+
+    async def near_duplicates(
+        self, row_ids: Sequence[UUID], similarity: float
+    ) -> Sequence[tuple[UUID, UUID]]:
+        """Give pairs of near-duplicates; see the port."""
+        rows = await self._connection.fetch(_QUERIES["near_duplicates"], self._tenant_id, row_ids, similarity)
+        return [(row["id"], row["duplicate_id"]) for row in rows]
+
+    async def context(
+        self, row_ids: Sequence[UUID], reach: int, scope: TurnScope
+    ) -> Mapping[UUID, Sequence[Turn]]:
+        """Read the turns around rows; see the port."""
+        rows = await self._connection.fetch(
+            _QUERIES["surrounding_turns"], self._tenant_id, row_ids, reach, scope.as_of
+        )
+        around: dict[UUID, list[Turn]] = {}
+        for row in rows:
+            around.setdefault(row["row_id"], []).append(turn_from_row(row))
+        return around
+
+
+def _neighbour(row: asyncpg.Record) -> Neighbour:
+    return Neighbour(row["id"], turn_from_row(row), row["similarity"])

@@ -26,7 +26,7 @@ from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryService
 if TYPE_CHECKING:
     from memsidecar.domain.conversation_memory import ConversationMemory
     from memsidecar.domain.embedding import ModelIdentity
-    from memsidecar.domain.recall import RecallEngine
+    from memsidecar.domain.recall_engine import RecallEngine
     from memsidecar.rpc.authentication import Authentication
     from memsidecar.rpc.context import ServicerContext
 

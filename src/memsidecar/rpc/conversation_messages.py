@@ -186,6 +186,9 @@ def _read_ranking(violations: Violations, message: pb.RankingOptions) -> Ranking
         session_prior=optional("session_prior", 1),
         speaker_boost=optional("speaker_boost", 1),
         time_weight=optional("time_weight", 10),
+        reply_credit=optional("reply_credit", 1),
+        question_penalty=optional("question_penalty", 1),
+        date_boost=optional("date_boost", 1),
         session_gap=violations.duration(
             "ranking.session_gap",
             message.session_gap if message.HasField("session_gap") else None,

@@ -31,12 +31,11 @@ from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import grpc
-
     from memsidecar.domain.documents import Documents
     from memsidecar.domain.hybrid_search import HybridSearch
     from memsidecar.domain.ingestion import Ingestion
     from memsidecar.rpc.authentication import Authentication
+    from memsidecar.rpc.context import ServicerContext
 
 
 class DocumentService(DocumentServiceServicer):
@@ -55,7 +54,7 @@ class DocumentService(DocumentServiceServicer):
         self._hybrid_search = hybrid_search
 
     async def IngestDocument(
-        self, request: pb.IngestDocumentRequest, context: grpc.aio.ServicerContext
+        self, request: pb.IngestDocumentRequest, context: ServicerContext
     ) -> pb.IngestDocumentResponse:
         """Take in one document."""
         caller = await self._authentication.caller(context)
@@ -69,7 +68,7 @@ class DocumentService(DocumentServiceServicer):
         return pb.IngestDocumentResponse(job=job_message(job))
 
     async def IngestDocuments(
-        self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: grpc.aio.ServicerContext
+        self, request_iterator: AsyncIterator[pb.IngestDocumentsRequest], context: ServicerContext
     ) -> pb.IngestDocumentsResponse:
         """Take in many documents, or large ones in parts."""
         caller = await self._authentication.caller(context)
@@ -79,7 +78,7 @@ class DocumentService(DocumentServiceServicer):
         return pb.IngestDocumentsResponse(job=job_message(job))
 
     async def GetIngestionJob(
-        self, request: pb.GetIngestionJobRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetIngestionJobRequest, context: ServicerContext
     ) -> pb.GetIngestionJobResponse:
         """Read a job."""
         caller = await self._authentication.caller(context)
@@ -87,7 +86,7 @@ class DocumentService(DocumentServiceServicer):
         return pb.GetIngestionJobResponse(job=job_message(job))
 
     async def ListIngestionJobs(
-        self, request: pb.ListIngestionJobsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListIngestionJobsRequest, context: ServicerContext
     ) -> pb.ListIngestionJobsResponse:
         """List jobs."""
         caller = await self._authentication.caller(context)
@@ -104,7 +103,7 @@ class DocumentService(DocumentServiceServicer):
         )
 
     async def CancelIngestionJob(
-        self, request: pb.CancelIngestionJobRequest, context: grpc.aio.ServicerContext
+        self, request: pb.CancelIngestionJobRequest, context: ServicerContext
     ) -> pb.CancelIngestionJobResponse:
         """Stop a job."""
         caller = await self._authentication.caller(context)
@@ -112,7 +111,7 @@ class DocumentService(DocumentServiceServicer):
         return pb.CancelIngestionJobResponse(job=job_message(job))
 
     async def WatchIngestionJob(
-        self, request: pb.WatchIngestionJobRequest, context: grpc.aio.ServicerContext
+        self, request: pb.WatchIngestionJobRequest, context: ServicerContext
     ) -> AsyncIterator[pb.WatchIngestionJobResponse]:
         """Follow a job until it has ended."""
         caller = await self._authentication.caller(context)
@@ -120,7 +119,7 @@ class DocumentService(DocumentServiceServicer):
             yield pb.WatchIngestionJobResponse(job=job_message(job))
 
     async def GetDocument(
-        self, request: pb.GetDocumentRequest, context: grpc.aio.ServicerContext
+        self, request: pb.GetDocumentRequest, context: ServicerContext
     ) -> pb.GetDocumentResponse:
         """Read a document."""
         caller = await self._authentication.caller(context)
@@ -135,7 +134,7 @@ class DocumentService(DocumentServiceServicer):
         )
 
     async def ListDocuments(
-        self, request: pb.ListDocumentsRequest, context: grpc.aio.ServicerContext
+        self, request: pb.ListDocumentsRequest, context: ServicerContext
     ) -> pb.ListDocumentsResponse:
         """List documents."""
         caller = await self._authentication.caller(context)
@@ -152,7 +151,7 @@ class DocumentService(DocumentServiceServicer):
         )
 
     async def DeleteDocument(
-        self, request: pb.DeleteDocumentRequest, context: grpc.aio.ServicerContext
+        self, request: pb.DeleteDocumentRequest, context: ServicerContext
     ) -> pb.DeleteDocumentResponse:
         """Delete a document with its chunks."""
         caller = await self._authentication.caller(context)
@@ -160,7 +159,7 @@ class DocumentService(DocumentServiceServicer):
         return pb.DeleteDocumentResponse(deleted_chunks=deleted)
 
     async def HybridSearch(
-        self, request: pb.HybridSearchRequest, context: grpc.aio.ServicerContext
+        self, request: pb.HybridSearchRequest, context: ServicerContext
     ) -> pb.HybridSearchResponse:
         """Find passages."""
         caller = await self._authentication.caller(context)

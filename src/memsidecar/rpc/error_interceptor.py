@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Outermost interceptor: nothing leaves the server but a well-formed status."""
+    """Nothing leaves the server but a well-formed status."""
 
     async def intercept_service(
         self,
@@ -69,4 +69,8 @@ def _streaming(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any
 async def _abort(context: ServicerContext, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+    status = rpc_status.to_status(status_of(error))
+    # Aborting replaces the trailing metadata that were set before.
+    await context.abort_with_status(
+        status._replace(trailing_metadata=(*status.trailing_metadata, *(context.trailing_metadata() or ())))
+    )

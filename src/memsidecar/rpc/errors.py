@@ -18,6 +18,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, Re
 from google.rpc.status_pb2 import Status
 
 from memsidecar.domain import errors
+from memsidecar.domain.observation import REQUEST_ID
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -39,6 +40,7 @@ STATUS_CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DatabaseUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ModelMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelCorrupt: grpc.StatusCode.FAILED_PRECONDITION,
@@ -48,7 +50,7 @@ STATUS_CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
 """Subclasses take the code of their nearest listed base."""
 
 _INTERNAL_TEXT = (
-    "something went wrong inside memsidecar: the server's log has the details under this call's request id"
+    "something went wrong inside memsidecar: the server's log has the details under request id {}"
 )
 _UNAVAILABLE_RETRY_SECONDS = 1
 
@@ -68,7 +70,7 @@ def status_of(error: BaseException) -> Status:
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return status_of(errors.DeadlineExceeded("the call did not finish before its deadline"))
     _LOGGER.error("unexpected error", exc_info=error)
-    return _status(grpc.StatusCode.INTERNAL, _INTERNAL_TEXT, "INTERNAL", {}, [])
+    return _status(grpc.StatusCode.INTERNAL, _INTERNAL_TEXT.format(REQUEST_ID.get()), "INTERNAL", {}, [])
 
 
 def _details(error: errors.DomainError) -> list[Message]:
@@ -95,7 +97,7 @@ def _details(error: errors.DomainError) -> list[Message]:
             details.append(_retry_info(error.retry_after))
     if isinstance(error, errors.Overloaded):
         details.append(_retry_info(error.retry_after))
-    if isinstance(error, errors.DatabaseUnavailable):
+    if isinstance(error, errors.DatabaseUnavailable | errors.KeysUnavailable):
         details.append(RetryInfo(retry_delay=Duration(seconds=_UNAVAILABLE_RETRY_SECONDS)))
     return details
 

@@ -34,6 +34,11 @@ class HealthMonitor:
         self._serving: bool | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def serving(self) -> bool:
+        """Whether the database answered when it was last asked, and the server is not stopping."""
+        return bool(self._serving)
+
     async def start(self) -> None:
         """Check once, then go on checking until ``stop``."""
         await self._check()
@@ -44,6 +49,7 @@ class HealthMonitor:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._serving = False
         await self._servicer.enter_graceful_shutdown()
 
     async def _run(self) -> None:

@@ -181,7 +181,7 @@ class ScorePart(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the part: `vector`, `lexical`, `neighbour`, `session`, `speaker`, `time`."""
+    """Name of the part: `vector`, `lexical`, `question`, `reply`, `session`, `speaker`, `date`, `time`."""
     raw: _builtins.float
     """The leg's own measure before normalisation: cosine similarity in [-1, 1] for `vector`, BM25 for `lexical`."""
     normalized: _builtins.float

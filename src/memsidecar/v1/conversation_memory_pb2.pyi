@@ -629,27 +629,40 @@ class RankingOptions(_message.Message):
     SESSION_GAP_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     DUPLICATE_SIMILARITY_FIELD_NUMBER: _builtins.int
+    REPLY_CREDIT_FIELD_NUMBER: _builtins.int
+    QUESTION_PENALTY_FIELD_NUMBER: _builtins.int
+    DATE_BOOST_FIELD_NUMBER: _builtins.int
     vector_weight: _builtins.float
-    """Weight of meaning, 0 to 10."""
+    """Weight of meaning, 0 to 10. Default: 0.75."""
     lexical_weight: _builtins.float
-    """Weight of words, 0 to 10."""
+    """Weight of words, 0 to 10. Default: 0.25."""
     neighbour_credit: _builtins.float
-    """Share of its neighbours' score that a turn is credited with, 0 to 1."""
+    """Share of a word's weight that a turn is credited with for each step to the neighbour that has the word, 0 to 1.
+    Default: 0.5; neighbours up to two turns away count.
+    """
     session_prior: _builtins.float
-    """Share of its session's best scores that a turn is credited with, 0 to 1."""
+    """Share of the best score of its session that a turn is credited with, 0 to 1. Default: 0.5."""
     speaker_boost: _builtins.float
-    """Boost for turns spoken by a person the query names, 0 to 1."""
+    """Boost for turns spoken by the person the query speaks of, 0 to 1. Default: 0.25."""
     time_weight: _builtins.float
-    """Weight of `time_preference`, 0 to 10; without a preference it has no effect."""
+    """Weight of `time_preference`, 0 to 10; without a preference it has no effect. Default: 0.25."""
     min_score: _builtins.float
     """Drop hits whose final score is below this. Default: nothing is dropped."""
     duplicate_similarity: _builtins.float
     """Collapse hits whose vectors are at least this similar (cosine, 0 to 1) into the best of them. Default: nothing is
     collapsed.
     """
+    reply_credit: _builtins.float
+    """Share of the score of the turn before that a turn is credited with when that one asks something, 0 to 1.
+    Default: 0.2.
+    """
+    question_penalty: _builtins.float
+    """Taken off the score of turns that ask something themselves, 0 to 1. Default: 0.06."""
+    date_boost: _builtins.float
+    """Boost for turns said in a span of time that the query names ("in May 2023", "last week"), 0 to 1. Default: 0.4."""
     @_builtins.property
     def session_gap(self) -> _duration_pb2.Duration:
-        """Gap between two turns of a conversation that starts a new session. Default: 4 hours."""
+        """Gap between two turns of a conversation that starts a new session, 1 second to 365 days. Default: 1 hour."""
 
     def __init__(
         self,
@@ -663,11 +676,16 @@ class RankingOptions(_message.Message):
         session_gap: _duration_pb2.Duration | None = ...,
         min_score: _builtins.float | None = ...,
         duplicate_similarity: _builtins.float | None = ...,
+        reply_credit: _builtins.float | None = ...,
+        question_penalty: _builtins.float | None = ...,
+        date_boost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity", "_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "_neighbour_credit", b"_neighbour_credit", "_session_prior", b"_session_prior", "_speaker_boost", b"_speaker_boost", "_time_weight", b"_time_weight", "_vector_weight", b"_vector_weight", "duplicate_similarity", b"duplicate_similarity", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "neighbour_credit", b"neighbour_credit", "session_gap", b"session_gap", "session_prior", b"session_prior", "speaker_boost", b"speaker_boost", "time_weight", b"time_weight", "vector_weight", b"vector_weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_date_boost", b"_date_boost", "_duplicate_similarity", b"_duplicate_similarity", "_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "_neighbour_credit", b"_neighbour_credit", "_question_penalty", b"_question_penalty", "_reply_credit", b"_reply_credit", "_session_prior", b"_session_prior", "_speaker_boost", b"_speaker_boost", "_time_weight", b"_time_weight", "_vector_weight", b"_vector_weight", "date_boost", b"date_boost", "duplicate_similarity", b"duplicate_similarity", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "neighbour_credit", b"neighbour_credit", "question_penalty", b"question_penalty", "reply_credit", b"reply_credit", "session_gap", b"session_gap", "session_prior", b"session_prior", "speaker_boost", b"speaker_boost", "time_weight", b"time_weight", "vector_weight", b"vector_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity", "_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "_neighbour_credit", b"_neighbour_credit", "_session_prior", b"_session_prior", "_speaker_boost", b"_speaker_boost", "_time_weight", b"_time_weight", "_vector_weight", b"_vector_weight", "duplicate_similarity", b"duplicate_similarity", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "neighbour_credit", b"neighbour_credit", "session_gap", b"session_gap", "session_prior", b"session_prior", "speaker_boost", b"speaker_boost", "time_weight", b"time_weight", "vector_weight", b"vector_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_date_boost", b"_date_boost", "_duplicate_similarity", b"_duplicate_similarity", "_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "_neighbour_credit", b"_neighbour_credit", "_question_penalty", b"_question_penalty", "_reply_credit", b"_reply_credit", "_session_prior", b"_session_prior", "_speaker_boost", b"_speaker_boost", "_time_weight", b"_time_weight", "_vector_weight", b"_vector_weight", "date_boost", b"date_boost", "duplicate_similarity", b"duplicate_similarity", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "neighbour_credit", b"neighbour_credit", "question_penalty", b"question_penalty", "reply_credit", b"reply_credit", "session_gap", b"session_gap", "session_prior", b"session_prior", "speaker_boost", b"speaker_boost", "time_weight", b"time_weight", "vector_weight", b"vector_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__date_boost: _TypeAlias = _typing.Literal["date_boost"]  # noqa: Y015
+    _WhichOneofArgType__date_boost: _TypeAlias = _typing.Literal["_date_boost", b"_date_boost"]  # noqa: Y015
     _WhichOneofReturnType__duplicate_similarity: _TypeAlias = _typing.Literal["duplicate_similarity"]  # noqa: Y015
     _WhichOneofArgType__duplicate_similarity: _TypeAlias = _typing.Literal["_duplicate_similarity", b"_duplicate_similarity"]  # noqa: Y015
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
@@ -676,6 +694,10 @@ class RankingOptions(_message.Message):
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType__neighbour_credit: _TypeAlias = _typing.Literal["neighbour_credit"]  # noqa: Y015
     _WhichOneofArgType__neighbour_credit: _TypeAlias = _typing.Literal["_neighbour_credit", b"_neighbour_credit"]  # noqa: Y015
+    _WhichOneofReturnType__question_penalty: _TypeAlias = _typing.Literal["question_penalty"]  # noqa: Y015
+    _WhichOneofArgType__question_penalty: _TypeAlias = _typing.Literal["_question_penalty", b"_question_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__reply_credit: _TypeAlias = _typing.Literal["reply_credit"]  # noqa: Y015
+    _WhichOneofArgType__reply_credit: _TypeAlias = _typing.Literal["_reply_credit", b"_reply_credit"]  # noqa: Y015
     _WhichOneofReturnType__session_prior: _TypeAlias = _typing.Literal["session_prior"]  # noqa: Y015
     _WhichOneofArgType__session_prior: _TypeAlias = _typing.Literal["_session_prior", b"_session_prior"]  # noqa: Y015
     _WhichOneofReturnType__speaker_boost: _TypeAlias = _typing.Literal["speaker_boost"]  # noqa: Y015
@@ -685,6 +707,8 @@ class RankingOptions(_message.Message):
     _WhichOneofReturnType__vector_weight: _TypeAlias = _typing.Literal["vector_weight"]  # noqa: Y015
     _WhichOneofArgType__vector_weight: _TypeAlias = _typing.Literal["_vector_weight", b"_vector_weight"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__date_boost) -> _WhichOneofReturnType__date_boost | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duplicate_similarity) -> _WhichOneofReturnType__duplicate_similarity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
@@ -692,6 +716,10 @@ class RankingOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__neighbour_credit) -> _WhichOneofReturnType__neighbour_credit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__question_penalty) -> _WhichOneofReturnType__question_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_credit) -> _WhichOneofReturnType__reply_credit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_prior) -> _WhichOneofReturnType__session_prior | None: ...
     @_typing.overload

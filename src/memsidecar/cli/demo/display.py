@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.padding import Padding
-from rich.text import Text
+
+from memsidecar.cli.console import print_indented
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,11 @@ class DemoDisplay:
             name = turn.speaker.display_name if turn.speaker else ""
             self._line(f"  [dim]{_day(turn.occurred_at)}  {name:<15}[/] {escape(turn.content)}")
         self._console.print()
-        self._step(3, "Questions, as the agent would ask before it answers (RecallSimilar):")
+        self._step(
+            3,
+            "Questions, as an agent asks them before it answers (RecallSimilar). Below each: score, day and",
+        )
+        self._line("speaker of the two best turns, what was said, and why it was found.")
         self._console.print()
 
     def answered(self, number: int, question: Question, recall: Recall, seconds: float) -> None:
@@ -125,7 +129,7 @@ class DemoDisplay:
         )
 
     def _quote(self, text: str, style: str = "") -> None:
-        self._console.print(Padding(Text(" ".join(text.split()), style), (0, 0, 0, 9), expand=False))
+        print_indented(self._console, text, 9, style)
 
     def _reason(self, text: str) -> None:
         self._line(f"      [dim]{text}[/]")

@@ -26,6 +26,13 @@ inserted AS (
     ORDER BY agent_id, user_id, source, event_id, position
     ON CONFLICT (tenant_id, agent_id, user_id, source, event_id) WHERE event_id IS NOT NULL DO NOTHING
     RETURNING id, created_at
+),
+speakers AS (
+    INSERT INTO turn_speakers (tenant_id, user_id, agent_id, role, speaker_name)
+    SELECT DISTINCT $1::uuid, user_id, agent_id, role, speaker_name
+    FROM given
+    ORDER BY user_id, agent_id, role, speaker_name
+    ON CONFLICT DO NOTHING
 )
 SELECT
     given.position, inserted.id, inserted.created_at, false AS repeated, true AS same,
@@ -229,47 +236,10 @@ RETURNING id;
 -- Gives the number of a known model. $1 name, $2 precision, $3 sha256.
 SELECT id FROM embedding_models WHERE name = $1 AND precision = $2 AND sha256 = $3;
 
--- name: nearest_turns
--- Gives the nearest visible turns of a scope by cosine distance, exactly: "+ 0" keeps the planner off any approximate
--- index. Ties: the latest said first, then by id.
--- $1 tenant, $2 agents ({} all), $3 user (NULL all), $4 conversations ({} all), $5 roles ({} all), $6 from, $7 until,
--- $8 metadata it must contain, $9 speaker ids ({} all), $10 turns to leave out, $11 conversations to leave out,
--- $12 known at, $13 model, $14 vector, $15 how many.
-SELECT
-    turn.id, turn.turn_id, turn.agent_id, turn.user_id, turn.conversation_id, turn.role, turn.speaker_id,
-    turn.speaker_name, turn.action, turn.source, turn.event_id, turn.target_source, turn.target_event_id, turn.content,
-    turn.metadata, turn.occurred_at, turn.created_at, turn.changed_at, turn.token_count,
-    1 - nearest.distance AS similarity
-FROM (
-    SELECT candidate.id, (candidate.embedding <=> $14::vector) + 0 AS distance
-    FROM conversation_embeddings AS candidate
-    WHERE candidate.tenant_id = $1
-        AND candidate.model_id = $13
-        AND (cardinality($2::uuid[]) = 0 OR candidate.agent_id = ANY ($2))
-        AND ($3::text IS NULL OR candidate.user_id = $3)
-        AND (cardinality($4::text[]) = 0 OR candidate.conversation_id = ANY ($4))
-        AND (cardinality($5::text[]) = 0 OR candidate.role = ANY ($5))
-        AND ($6::timestamptz IS NULL OR candidate.occurred_at >= $6)
-        AND ($7::timestamptz IS NULL OR candidate.occurred_at < $7)
-        AND ($8::jsonb = '{}' OR candidate.metadata @> $8)
-        AND (cardinality($9::text[]) = 0 OR candidate.speaker_id = ANY ($9))
-        AND candidate.turn_id <> ALL ($10::uuid[])
-        AND candidate.conversation_id <> ALL ($11::text[])
-        AND ($12::timestamptz IS NULL OR candidate.created_at <= $12)
-        AND NOT EXISTS (
-            SELECT FROM superseded_turns AS superseded
-            WHERE superseded.tenant_id = $1 AND superseded.id = candidate.id
-                AND ($12::timestamptz IS NULL OR superseded.superseded_at <= $12)
-                AND ($3::text IS NULL OR superseded.user_id = $3)
-        )
-    ORDER BY distance, candidate.occurred_at DESC, candidate.turn_id
-    LIMIT $15
-) AS nearest
-JOIN conversation_embeddings AS turn ON turn.tenant_id = $1 AND turn.id = nearest.id
-ORDER BY nearest.distance, turn.occurred_at DESC, turn.turn_id;
-
 -- name: list_turns_newest_first
--- Reads visible turns, the latest said first. $1 to $12 as in nearest_turns, $13 and $14 time and id of the last turn
+-- Reads visible turns, the latest said first. $1 tenant, $2 agents ({} all), $3 user (NULL
+-- all), $4 conversations ({} all), $5 roles ({} all), $6 from, $7 until, $8 metadata it must contain, $9 speaker ids ({}
+-- all), $10 turns to leave out, $11 conversations to leave out, $12 known at, $13 and $14 time and id of the last turn
 -- read before (NULL at the start), $15 how many.
 SELECT
     turn.id, turn.turn_id, turn.agent_id, turn.user_id, turn.conversation_id, turn.role, turn.speaker_id,
@@ -369,7 +339,7 @@ ORDER BY
     COALESCE(turn.event_id, '') COLLATE "C", turn.id;
 
 -- name: list_conversations
--- Counts visible turns by conversation, the latest active first. $1 to $12 as in nearest_turns, $13 to $16 last time,
+-- Counts visible turns by conversation, the latest active first. $1 to $12 as in list_turns_newest_first, $13 to $16 last time,
 -- agent, user and conversation of the last one read before (NULL at the start), $17 how many.
 SELECT *
 FROM (

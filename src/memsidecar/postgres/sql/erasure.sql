@@ -96,19 +96,21 @@ WITH spoken AS (
     WHERE turn.tenant_id = $1 AND turn.speaker_id = $2 AND turn.speaker_id <> '' AND turn.user_id <> turn.speaker_id
     LIMIT $3
 )
-SELECT found.id
+SELECT found.id, found.agent_id, found.user_id
 FROM (
-    SELECT turn.id FROM conversation_embeddings AS turn WHERE turn.tenant_id = $1 AND turn.user_id = $2
+    SELECT turn.id, turn.agent_id, turn.user_id
+    FROM conversation_embeddings AS turn
+    WHERE turn.tenant_id = $1 AND turn.user_id = $2
     UNION
-    SELECT spoken.id FROM spoken
+    SELECT spoken.id, spoken.agent_id, spoken.user_id FROM spoken
     UNION
-    SELECT turn.id
+    SELECT turn.id, turn.agent_id, turn.user_id
     FROM spoken
     JOIN conversation_embeddings AS turn
         ON turn.tenant_id = $1 AND turn.agent_id = spoken.agent_id AND turn.user_id = spoken.user_id
         AND turn.source = spoken.source AND turn.event_id = spoken.event_id
     UNION
-    SELECT turn.id
+    SELECT turn.id, turn.agent_id, turn.user_id
     FROM spoken
     JOIN conversation_embeddings AS turn
         ON turn.tenant_id = $1 AND turn.agent_id = spoken.agent_id AND turn.user_id = spoken.user_id
@@ -128,17 +130,17 @@ WITH said AS (
         AND ($4::uuid IS NULL OR turn.agent_id = $4) AND ($5::text IS NULL OR turn.user_id = $5)
     LIMIT $3
 )
-SELECT found.id
+SELECT found.id, found.agent_id, found.user_id
 FROM (
-    SELECT said.id FROM said
+    SELECT said.id, said.agent_id, said.user_id FROM said
     UNION
-    SELECT turn.id
+    SELECT turn.id, turn.agent_id, turn.user_id
     FROM said
     JOIN conversation_embeddings AS turn
         ON turn.tenant_id = $1 AND turn.agent_id = said.agent_id AND turn.user_id = said.user_id
         AND turn.source = said.source AND turn.event_id = said.event_id
     UNION
-    SELECT turn.id
+    SELECT turn.id, turn.agent_id, turn.user_id
     FROM said
     JOIN conversation_embeddings AS turn
         ON turn.tenant_id = $1 AND turn.agent_id = said.agent_id AND turn.user_id = said.user_id
@@ -147,7 +149,7 @@ FROM (
 
 -- name: turns_of_tenant
 -- Finds rows of turns. $1 tenant, $2 how many at most.
-SELECT id FROM conversation_embeddings WHERE tenant_id = $1 LIMIT $2;
+SELECT id, agent_id, user_id FROM conversation_embeddings WHERE tenant_id = $1 LIMIT $2;
 
 -- name: delete_turns
 -- Deletes rows of turns. $1 tenant, $2 rows.
@@ -159,6 +161,22 @@ turn AS (
 )
 SELECT
     (SELECT count(*) FROM turn) AS conversation_embeddings, (SELECT count(*) FROM superseded) AS superseded_turns;
+
+-- name: delete_speakers
+-- Deletes the names of speakers of whom nothing is left, in a new statement after delete_turns and under the lock of the
+-- users' turns: whoever speaks at this moment is seen. $1 tenant, then one array per column: $2 agents, $3 users.
+WITH deleted AS (
+    DELETE FROM turn_speakers AS speaker
+    USING unnest($2::uuid[], $3::text[]) AS given (agent_id, user_id)
+    WHERE speaker.tenant_id = $1 AND speaker.agent_id = given.agent_id AND speaker.user_id = given.user_id
+        AND NOT EXISTS (
+            SELECT FROM conversation_embeddings AS turn
+            WHERE turn.tenant_id = $1 AND turn.agent_id = speaker.agent_id AND turn.user_id = speaker.user_id
+                AND turn.role = speaker.role AND turn.speaker_name = speaker.speaker_name
+        )
+    RETURNING speaker.role
+)
+SELECT count(*) AS turn_speakers FROM deleted;
 
 -- name: lock_jobs
 -- Locks jobs that have documents of a user, in one order. $1 tenant, $2 user (NULL all).
@@ -316,6 +334,7 @@ SELECT
         WHERE tenant_id = $1 AND speaker_id = $2 AND speaker_id <> '' AND user_id <> speaker_id
     )
     + (SELECT count(*) FROM superseded_turns WHERE tenant_id = $1 AND user_id = $2)
+    + (SELECT count(*) FROM turn_speakers WHERE tenant_id = $1 AND user_id = $2)
     + (SELECT count(*) FROM user_memories WHERE tenant_id = $1 AND user_id = $2)
     + (SELECT count(*) FROM user_memory_revisions WHERE tenant_id = $1 AND user_id = $2)
     + (SELECT count(*) FROM user_memory_archive WHERE tenant_id = $1 AND user_id = $2)
@@ -335,6 +354,7 @@ WHERE tenant_id = $1 AND conversation_id = $2
 SELECT
     (SELECT count(*) FROM conversation_embeddings WHERE tenant_id = $1)
     + (SELECT count(*) FROM superseded_turns WHERE tenant_id = $1)
+    + (SELECT count(*) FROM turn_speakers WHERE tenant_id = $1)
     + (SELECT count(*) FROM user_memories WHERE tenant_id = $1)
     + (SELECT count(*) FROM user_memory_revisions WHERE tenant_id = $1)
     + (SELECT count(*) FROM user_memory_archive WHERE tenant_id = $1)

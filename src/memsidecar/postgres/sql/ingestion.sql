@@ -92,6 +92,10 @@ SELECT tenant_id, job_id FROM claim_ingestion_job($1, $2);
 -- Forgets jobs whose documents stopped arriving.
 SELECT drop_abandoned_ingestion_jobs();
 
+-- name: backlog
+-- Tells how much work there is over all tenants.
+SELECT open_jobs, oldest_seconds FROM ingestion_backlog();
+
 -- name: renew_job
 -- Holds a job for longer. $1 tenant, $2 job, $3 worker, $4 lease in seconds.
 UPDATE ingestion_jobs
