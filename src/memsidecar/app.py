@@ -15,6 +15,8 @@ from memsidecar.domain.audit import AuditTrail
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
+from memsidecar.domain.erasure import Erasures
+from memsidecar.domain.erasure_worker import ErasureWorker
 from memsidecar.domain.errors import DomainError, Problem, SetupError
 from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
@@ -30,25 +32,33 @@ from memsidecar.parsing.limits import ReadingLimits
 from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.audit_store import PostgresAuditStore
 from memsidecar.postgres.conversation_store import PostgresConversationStore
-from memsidecar.postgres.database import Database
+from memsidecar.postgres.database import ERASER_ROLE, Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.document_store import PostgresDocumentStore
 from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
+from memsidecar.postgres.erasure_store import PostgresErasureStore
+from memsidecar.postgres.erasure_work_store import PostgresErasureWorkStore
 from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
 from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
 from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
 from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
+from memsidecar.postgres.reclaimer import PostgresReclaimer
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
-from memsidecar.rpc.authentication import OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.authentication import CredentialAuthentication, OpenAuthentication, TokenAuthentication
+from memsidecar.rpc.certificate_authentication import CertificateAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
 from memsidecar.rpc.document_service import DocumentService
+from memsidecar.rpc.json_web_keys import JsonWebKeys, key_set_source
+from memsidecar.rpc.jwt_authentication import JwtAuthentication, JwtRules
+from memsidecar.rpc.known_tenants import KnownTenants
 from memsidecar.rpc.server import GrpcServer
+from memsidecar.rpc.tls import TlsFiles
 from memsidecar.rpc.user_memory_service import UserMemoryService
 from memsidecar.telemetry.admin_server import AdminServer
 from memsidecar.telemetry.ingestion_backlog import BacklogMonitor
@@ -67,6 +77,9 @@ if TYPE_CHECKING:
     from memsidecar.telemetry.tracing import Tracing
 
 _LOGGER = logging.getLogger(__name__)
+
+ERASER_POOL_SIZE = 3
+"""Connections of the eraser's pool: one works, the others take requests. None is kept while there is nothing to do."""
 
 OPERATOR = Caller(name="command line", rights=frozenset({Right.OPERATOR}), tenant_id=None)
 """Whoever holds the database credentials is the operator: the command line acts as one."""
@@ -185,8 +198,16 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         worker = _build_ingestion_worker(
             config, stack, database, embedder, model_id=model_id, observer=observer
         )
-        server = await _build_server(
-            config, database, embedder, model_id=model_id, facts=facts, worker=worker, observer=observer
+        authentication = await _open_authentication(config, stack, database)
+        server = _build_server(
+            authentication,
+            database,
+            embedder,
+            model_id=model_id,
+            facts=facts,
+            worker=worker,
+            erasures=await _open_erasures(stack, database, databases),
+            observer=observer,
         )
         metrics.describe(
             version=__version__,
@@ -199,7 +220,7 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         admin_address = await _open_admin_port(config, stack, metrics, server, worker)
         worker.start()
         stack.push_async_callback(worker.stop)
-        port = await server.start(config.listen)
+        port = await server.start(config.listen, _tls_files(config))
         stack.push_async_callback(server.stop, config.grace_seconds)
         yield RunningSidecar(_address(config.listen, port), facts, server, admin_address)
 
@@ -255,23 +276,71 @@ def _build_ingestion_worker(
     return IngestionWorker(store, readers, embedder, observer=observer)
 
 
-async def _build_server(
-    config: Config,
+async def _open_erasures(stack: AsyncExitStack, database: Database, databases: Databases) -> Erasures:
+    """Give the way to ask for erasures, and start to work on them where there is a role for it."""
+    reader = PostgresErasureStore(database)
+    if databases.eraser_url is None:
+        return Erasures(reader, None, requested=lambda: None)
+    eraser = await Database.connect(
+        databases.eraser_url, min_connections=0, max_connections=ERASER_POOL_SIZE, role=ERASER_ROLE
+    )
+    stack.push_async_callback(eraser.close)
+    vacuum_urls = [url for url in (databases.owner_url, databases.eraser_url) if url is not None]
+    worker = ErasureWorker(PostgresErasureWorkStore(eraser), PostgresReclaimer(eraser, vacuum_urls))
+    worker.start()
+    stack.push_async_callback(worker.stop)
+    return Erasures(reader, PostgresErasureStore(eraser), requested=worker.notice)
+
+
+async def _open_authentication(config: Config, stack: AsyncExitStack, database: Database) -> Authentication:
+    tenant_store = PostgresTenantStore(database)
+    if not config.requires_credential:
+        return OpenAuthentication(await _open_caller(tenant_store))
+    known_tenants = KnownTenants(tenant_store)
+    return CredentialAuthentication(
+        TokenAuthentication(PostgresTokenStore(database)),
+        await _open_jwt_authentication(config, stack, known_tenants),
+        None if config.tls_clients is None else CertificateAuthentication(config.tls_clients, known_tenants),
+    )
+
+
+async def _open_jwt_authentication(
+    config: Config, stack: AsyncExitStack, known_tenants: KnownTenants
+) -> JwtAuthentication | None:
+    if config.jwt_issuer is None or config.jwt_audience is None:
+        return None
+    rules = JwtRules(
+        config.jwt_issuer,
+        config.jwt_audience,
+        config.jwt_tenant_claim,
+        config.jwt_scope_claim,
+        config.jwt_agents_claim,
+    )
+    keys = None
+    if config.jwt_keys is not None:
+        keys = JsonWebKeys(key_set_source(config.jwt_keys))
+        await keys.start()
+        stack.push_async_callback(keys.stop)
+    return JwtAuthentication(rules, keys=keys, secret=config.jwt_secret, tenants=known_tenants)
+
+
+def _tls_files(config: Config) -> TlsFiles | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(config.tls_certificate, config.tls_key, config.tls_client_authority)
+
+
+def _build_server(
+    authentication: Authentication,
     database: Database,
     embedder: Embedder,
     *,
     model_id: int,
     facts: DatabaseFacts,
     worker: IngestionWorker,
+    erasures: Erasures,
     observer: Observer,
 ) -> GrpcServer:
-    tenant_store = PostgresTenantStore(database)
-    token_store = PostgresTokenStore(database)
-    authentication: Authentication
-    if config.requires_token:
-        authentication = TokenAuthentication(token_store)
-    else:
-        authentication = OpenAuthentication(await _open_caller(tenant_store))
     return GrpcServer(
         conversation_memory=ConversationMemoryService(
             authentication,
@@ -291,10 +360,11 @@ async def _build_server(
         ),
         administration=AdministrationService(
             authentication,
-            TenantDirectory(tenant_store),
-            TokenRegistry(token_store),
-            AuditTrail(PostgresAuditStore(database)),
-            ServerInfo(
+            tenants=TenantDirectory(PostgresTenantStore(database)),
+            tokens=TokenRegistry(PostgresTokenStore(database)),
+            erasures=erasures,
+            audit=AuditTrail(PostgresAuditStore(database)),
+            info=ServerInfo(
                 version=__version__,
                 model=embedder.model,
                 postgres_version=facts.postgres_version,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -19,7 +21,12 @@ DEFAULT_LISTEN = "127.0.0.1:7700"
 DEFAULT_TENANT = "default"
 """Tenant of callers without a credential, where that is allowed."""
 
-_SECRET_FIELDS = frozenset({"database_url", "owner_database_url", "eraser_database_url", "token"})
+SHORTEST_SHARED_SECRET_BYTES = 32
+"""RFC 7518 wants a key for HS256 to be at least as long as its hash."""
+
+_SECRET_FIELDS = frozenset(
+    {"database_url", "owner_database_url", "eraser_database_url", "jwt_secret", "token"}
+)
 
 
 def _setting(variable: str, default: Any, help_text: str) -> Any:
@@ -67,7 +74,45 @@ class Config:
     model_precision: str = _setting("MEMSIDECAR_MODEL_PRECISION", "int8", "fp32 or int8")
     listen: str = _setting("MEMSIDECAR_LISTEN", DEFAULT_LISTEN, "host:port, or unix:/path/to.sock")
     authentication: str = _setting(
-        "MEMSIDECAR_AUTHENTICATION", "auto", "token, none (loopback or unix socket only), or auto"
+        "MEMSIDECAR_AUTHENTICATION",
+        "auto",
+        "token (API tokens, and JWTs and client certificates where configured), none (loopback or unix socket"
+        " only), or auto (none on loopback and sockets unless JWTs or client certificates are configured)",
+    )
+    tls_certificate: Path | None = _setting(
+        "MEMSIDECAR_TLS_CERTIFICATE",
+        None,
+        "PEM file of the server's certificate chain; unset talks in the clear",
+    )
+    tls_key: Path | None = _setting("MEMSIDECAR_TLS_KEY", None, "PEM file of the certificate's private key")
+    tls_client_authority: Path | None = _setting(
+        "MEMSIDECAR_TLS_CLIENT_AUTHORITY",
+        None,
+        "PEM file of the authorities whose client certificates every connection must have one of",
+    )
+    tls_clients: Path | None = _setting(
+        "MEMSIDECAR_TLS_CLIENTS",
+        None,
+        "JSON file that gives identities of client certificates a tenant and rights",
+    )
+    jwt_issuer: str | None = _setting("MEMSIDECAR_JWT_ISSUER", None, "issuer (iss) of the JWTs to accept")
+    jwt_audience: str | None = _setting(
+        "MEMSIDECAR_JWT_AUDIENCE", None, "audience (aud) that JWTs must be made for"
+    )
+    jwt_keys: str | None = _setting(
+        "MEMSIDECAR_JWT_KEYS", None, "JSON web key set for RS256 and EdDSA: a file, or an https URL"
+    )
+    jwt_secret: str | None = _setting(
+        "MEMSIDECAR_JWT_SECRET", None, "shared secret for HS256, 32 bytes or more"
+    )
+    jwt_tenant_claim: str = _setting(
+        "MEMSIDECAR_JWT_TENANT_CLAIM", "tenant", "claim with the name or id of the tenant"
+    )
+    jwt_scope_claim: str = _setting(
+        "MEMSIDECAR_JWT_SCOPE_CLAIM", "scope", "claim with scopes such as memsidecar:recall"
+    )
+    jwt_agents_claim: str = _setting(
+        "MEMSIDECAR_JWT_AGENTS_CLAIM", "agents", "claim with the agent ids a JWT is limited to, if it has it"
     )
     pool_size: int = _setting("MEMSIDECAR_POOL_SIZE", 10, "database connections at most, 1 to 500")
     pool_wait_seconds: float = _setting(
@@ -151,7 +196,7 @@ class Config:
     def listens_locally(self) -> bool:
         """Whether only this machine can reach the address."""
         host = self.listen.rpartition(":")[0].strip("[]")
-        return self.listen.startswith("unix:") or host in {"localhost", "::1"} or host.startswith("127.")
+        return self.listen.startswith("unix:") or is_loopback(host)
 
     @property
     def traces(self) -> str | None:
@@ -163,10 +208,10 @@ class Config:
         return self.traces_exporter
 
     @property
-    def requires_token(self) -> bool:
-        """Whether a caller needs a token."""
+    def requires_credential(self) -> bool:
+        """Whether a caller needs a token or a certificate."""
         if self.authentication == "auto":
-            return not self.listens_locally
+            return not self.listens_locally or self.jwt_issuer is not None or self.tls_clients is not None
         return self.authentication == "token"
 
     def __repr__(self) -> str:
@@ -177,13 +222,53 @@ class Config:
         return f"{name}={'…' if value and name in _SECRET_FIELDS else repr(value)}"
 
     def _check(self) -> None:
-        if self.authentication == "none" and not self.listens_locally:
-            raise SetupError(
-                Problem(
-                    f"authentication is off, but {self.listen} can be reached from other machines.",
-                    "Listen on 127.0.0.1 or a unix socket, or set MEMSIDECAR_AUTHENTICATION=token.",
-                )
-            )
+        for wrong, what, remedy in (
+            (
+                self.authentication == "none" and not self.listens_locally,
+                f"authentication is off, but {self.listen} can be reached from other machines.",
+                "Listen on 127.0.0.1 or a unix socket, or set MEMSIDECAR_AUTHENTICATION=token.",
+            ),
+            (
+                self.authentication == "none" and (self.jwt_issuer or self.tls_clients) is not None,
+                "authentication is off, but JWTs or client certificates are configured.",
+                "Unset MEMSIDECAR_AUTHENTICATION, or the settings MEMSIDECAR_JWT_* and MEMSIDECAR_TLS_CLIENTS.",
+            ),
+            (
+                (self.tls_certificate is None) != (self.tls_key is None),
+                "TLS needs a certificate and its key.",
+                "Set both MEMSIDECAR_TLS_CERTIFICATE and MEMSIDECAR_TLS_KEY, or neither.",
+            ),
+            (
+                self.tls_client_authority is not None and self.tls_certificate is None,
+                "client certificates need TLS.",
+                "Set MEMSIDECAR_TLS_CERTIFICATE and MEMSIDECAR_TLS_KEY, or unset MEMSIDECAR_TLS_CLIENT_AUTHORITY.",
+            ),
+            (
+                self.tls_clients is not None and self.tls_client_authority is None,
+                "client certificates cannot be checked without the authority they come from.",
+                "Set MEMSIDECAR_TLS_CLIENT_AUTHORITY, or unset MEMSIDECAR_TLS_CLIENTS.",
+            ),
+            (
+                not self._jwt_settings_fit,
+                "JWTs need an issuer, an audience, and keys or a secret.",
+                "Set MEMSIDECAR_JWT_ISSUER, _AUDIENCE, and _KEYS or _SECRET, or none of them.",
+            ),
+        ):
+            if wrong:
+                raise SetupError(Problem(what, remedy))
+
+    @property
+    def _jwt_settings_fit(self) -> bool:
+        parts = (self.jwt_issuer, self.jwt_audience, self.jwt_keys or self.jwt_secret)
+        return all(part is None for part in parts) or all(part is not None for part in parts)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a host name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _one_of(*choices: str) -> Any:
@@ -240,6 +325,21 @@ def _host_and_port(raw: str) -> str:
     return _address(raw)
 
 
+def _key_set_location(raw: str) -> str:
+    url = urlsplit(raw)
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        raise ValueError("is fetched in the clear: give an https URL, or a file")
+    if url.scheme not in {"", "http", "https"}:
+        raise ValueError("is neither a file nor an https URL")
+    return raw
+
+
+def _shared_secret(raw: str) -> str:
+    if len(raw.encode()) < SHORTEST_SHARED_SECRET_BYTES:
+        raise ValueError(f"is too short: give {SHORTEST_SHARED_SECRET_BYTES} random bytes or more")
+    return raw
+
+
 _CONVERTERS: Mapping[str, Any] = {
     "database_url": _postgres_url,
     "owner_database_url": _postgres_url,
@@ -250,6 +350,12 @@ _CONVERTERS: Mapping[str, Any] = {
     "model_precision": _one_of("fp32", "int8"),
     "listen": _address,
     "authentication": _one_of("auto", "none", "token"),
+    "tls_certificate": Path,
+    "tls_key": Path,
+    "tls_client_authority": Path,
+    "tls_clients": Path,
+    "jwt_keys": _key_set_location,
+    "jwt_secret": _shared_secret,
     "pool_size": _whole_number(1, 500),
     "pool_wait_seconds": _seconds(600),
     "statement_cache_size": _whole_number(0, 10_000),

@@ -99,11 +99,16 @@ def _announce(config: Config, sidecar: RunningSidecar, console: Console) -> None
             "postgres": facts.postgres_version,
             "pgvector": facts.pgvector_version,
             "embedded": config.embedded,
-            "authentication": "token" if config.requires_token else "none",
+            "authentication": "credential" if config.requires_credential else "none",
+            "tls": config.tls_certificate is not None,
         },
     )
-    if not config.requires_token:
+    if not config.requires_credential:
         _LOGGER.warning("no authentication: whoever can reach %s can read and write", sidecar.address)
+    elif config.tls_certificate is None and not config.listens_locally:
+        _LOGGER.warning(
+            "no TLS: credentials and memories cross the network in the clear, unless a proxy encrypts"
+        )
     if console.is_terminal:
         console.print(startup_text(config, sidecar))
 
@@ -119,7 +124,7 @@ def startup_text(config: Config, sidecar: RunningSidecar) -> Table:
     table.add_row("address", f"[bold]{sidecar.address}[/]")
     table.add_row("database", f"{database}, {place}")
     table.add_row("model", f"all-MiniLM-L6-v2, {config.model_precision}")
-    if config.requires_token:
+    if config.requires_credential:
         table.add_row("callers", "with a token; make one with [bold]memsidecar token create[/]")
     else:
         table.add_row("callers", "[yellow]anybody who reaches the address: there is no authentication[/]")

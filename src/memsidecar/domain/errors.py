@@ -169,6 +169,12 @@ class DatabaseUnavailable(DomainError):
     reason = "DATABASE_UNAVAILABLE"
 
 
+class KeysUnavailable(DomainError):
+    """The keys that credentials are checked with cannot be read now."""
+
+    reason = "KEYS_UNAVAILABLE"
+
+
 class DeadlineExceeded(DomainError):
     """The caller's deadline passed before the work was done."""
 

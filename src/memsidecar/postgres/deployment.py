@@ -22,15 +22,18 @@ class DatabaseFacts:
     postgres_version: str
     postgres_major: int
     pgvector_version: str | None
+    """As created in the database, else as the server would create it; None when the server does not have it."""
     schema: SchemaState
     role: str
     is_superuser: bool
     bypasses_rls: bool
     is_app_member: bool
+    other_roles: tuple[str, ...]
+    """Roles of memsidecar that the role may act as although they are not for serving."""
     owned_tables: tuple[str, ...]
     """Tenant tables that the role owns or may act as the owner of."""
     unprotected_tables: tuple[str, ...]
-    """Tables with a tenant_id that lack FORCE row-level security or the policy tenant_isolation."""
+    """Tables with a tenant_id that lack FORCE row-level security, or have other policies than tenant_isolation."""
     granted_partitions: tuple[str, ...]
     """Partitions with privileges of their own, which go past the policy of their parent."""
 
@@ -49,6 +52,7 @@ async def read_facts(database: Database) -> DatabaseFacts:
             is_superuser=row["is_superuser"],
             bypasses_rls=row["bypasses_rls"],
             is_app_member=row["is_app_member"],
+            other_roles=tuple(row["other_roles"]),
             owned_tables=tuple(row["owned_tables"]),
             unprotected_tables=tuple(row["unprotected_tables"]),
             granted_partitions=tuple(row["granted_partitions"]),
@@ -97,6 +101,14 @@ def serving_problems(facts: DatabaseFacts) -> list[Problem]:
             Problem(
                 f"the database role {facts.role} is a superuser or has BYPASSRLS: row-level security does not bind it.",
                 "Connect as a plain login role that is a member of memsidecar_app.",
+            )
+        )
+    if facts.other_roles:
+        problems.append(
+            Problem(
+                f"the database role {facts.role} is a member of {', '.join(facts.other_roles)}, which see or delete"
+                " what serving must not.",
+                f'Run REVOKE {", ".join(facts.other_roles)} FROM "{facts.role}" as the owner role.',
             )
         )
     if facts.owned_tables:

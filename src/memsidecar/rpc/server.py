@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import grpc
@@ -12,6 +13,7 @@ from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.rpc.error_interceptor import ErrorInterceptor
 from memsidecar.rpc.health import HealthMonitor
 from memsidecar.rpc.observing_interceptor import ObservingInterceptor
+from memsidecar.rpc.tls import server_credentials
 from memsidecar.v1 import administration_pb2, conversation_memory_pb2, documents_pb2, user_memory_pb2
 from memsidecar.v1.administration_pb2_grpc import add_AdministrationServiceServicer_to_server
 from memsidecar.v1.conversation_memory_pb2_grpc import add_ConversationMemoryServiceServicer_to_server
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from memsidecar.domain.observation import Observer
+    from memsidecar.rpc.tls import TlsFiles
     from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
     from memsidecar.v1.conversation_memory_pb2_grpc import ConversationMemoryServiceServicer
     from memsidecar.v1.documents_pb2_grpc import DocumentServiceServicer
@@ -43,6 +46,9 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A certificate is looked at when a connection is made: none lives on for long after it was replaced or withdrawn.
+    ("grpc.max_connection_age_ms", 10 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 10 * 60_000),
 )
 
 
@@ -78,14 +84,21 @@ class GrpcServer:
         """Whether calls are taken and the database answers."""
         return self._health.serving
 
-    async def start(self, address: str) -> int:
-        """Listen on ``host:port`` (port 0 takes a free one) or ``unix:/path``, and give the port.
+    async def start(self, address: str, tls: TlsFiles | None = None) -> int:
+        """Listen and give the port.
+
+        Args:
+            address: ``host:port`` (port 0 takes a free one) or ``unix:/path``.
+            tls: Certificate and key; None talks in the clear.
 
         Raises:
-            SetupError: The address cannot be listened on.
+            SetupError: The address cannot be listened on, or the TLS files do not fit.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            if tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, server_credentials(tls))
         except RuntimeError as error:
             raise SetupError(
                 Problem(
@@ -95,6 +108,9 @@ class GrpcServer:
             ) from error
         await self._health.start()
         await self._server.start()
+        if address.startswith("unix:"):
+            # Whoever shares the group may call, as an agent does whose Pod has the socket in a shared volume.
+            os.chmod(address.removeprefix("unix:"), 0o660)  # noqa: PTH101 - nothing to wait for
         return int(port)
 
     async def stop(self, grace_seconds: float) -> None:

@@ -21,12 +21,22 @@ tenant_tables AS (
 SELECT
     current_setting('server_version') AS postgres_version,
     current_setting('server_version_num')::integer AS postgres_version_number,
-    (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_version,
+    coalesce(
+        (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+        (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')
+    ) AS pgvector_version,
     me.rolname::text AS role,
     me.rolsuper AS is_superuser,
     me.rolbypassrls AS bypasses_rls,
     EXISTS (SELECT FROM pg_roles WHERE rolname = 'memsidecar_app' AND pg_has_role(current_user, oid, 'USAGE'))
         AS is_app_member,
+    ARRAY(
+        SELECT rolname::text
+        FROM pg_roles
+        WHERE rolname IN ('memsidecar_control', 'memsidecar_eraser', 'memsidecar_search')
+            AND NOT me.rolsuper AND pg_has_role(current_user, oid, 'MEMBER')
+        ORDER BY 1
+    ) AS other_roles,
     ARRAY(
         SELECT relname::text FROM tenant_tables WHERE pg_has_role(current_user, relowner, 'MEMBER') ORDER BY 1
     ) AS owned_tables,
@@ -36,8 +46,19 @@ SELECT
         WHERE NOT (t.relrowsecurity AND t.relforcerowsecurity)
             OR NOT EXISTS (
                 SELECT FROM pg_policy AS p
-                WHERE p.polrelid = t.oid AND p.polname = 'tenant_isolation' AND p.polpermissive
-                    AND pg_get_expr(p.polqual, p.polrelid) LIKE '%current_setting(''app.current_tenant''%'
+                WHERE p.polrelid = t.oid AND p.polname = 'tenant_isolation' AND p.polcmd = '*' AND p.polroles = '{0}'
+                    AND p.polwithcheck IS NULL
+                    AND pg_get_expr(p.polqual, p.polrelid) IN (
+                        SELECT format('(%s = (NULLIF(current_setting(%L::text, true), %L::text))::uuid)', key,
+                                      'app.current_tenant', '')
+                        FROM unnest(ARRAY['id', 'tenant_id']) AS key
+                    )
+            )
+            OR EXISTS (
+                -- One permissive policy more is one way around the first.
+                SELECT FROM pg_policy AS p, unnest(p.polroles) AS applies_to
+                WHERE p.polrelid = t.oid AND p.polname <> 'tenant_isolation' AND p.polpermissive
+                    AND (applies_to = 0 OR pg_has_role(current_user, applies_to, 'USAGE'))
             )
         ORDER BY 1
     ) AS unprotected_tables,
