@@ -196,7 +196,9 @@ def rank(
         key=lambda index: (-scores[index], -candidates[index].said_at, candidates[index].id),
     )
     explained = _explained(candidates, words, parts, weights, best) if explain else {}
-    return [Ranked(candidates[index], scores[index], words[index], explained.get(index, ())) for index in best]
+    return [
+        Ranked(candidates[index], scores[index], words[index], explained.get(index, ())) for index in best
+    ]
 
 
 def preferred(moment: datetime, preference: TimePreference, now: datetime) -> float:

@@ -147,7 +147,9 @@ class PostgresRecallReader:
         if not rows:
             return [], Corpus(0, 1.0, ())
         turns, average_length, *frequencies = rows[0]["corpus"]
-        return [Candidate(*row[:-1]) for row in rows], Corpus(int(turns), average_length, tuple(map(int, frequencies)))
+        return [Candidate(*row[:-1]) for row in rows], Corpus(
+            int(turns), average_length, tuple(map(int, frequencies))
+        )
 
     async def turns(self, row_ids: Sequence[UUID], vector: bytes) -> Mapping[UUID, Neighbour]:
         """Read turns by row; see the port."""
