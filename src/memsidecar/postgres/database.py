@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
+ERASER_ROLE = "memsidecar_eraser"
+"""The role that alone may delete what is append-only."""
+
 
 async def _keep_session_state(_connection: asyncpg.Connection) -> None:
     """Replace asyncpg's reset on release, which costs a round trip.
@@ -37,10 +40,16 @@ class Database:
     """A pool of connections of one role."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, acquire_timeout: float, observer: Observer = UNOBSERVED
+        self,
+        pool: asyncpg.Pool,
+        *,
+        acquire_timeout: float,
+        role: str | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self._role_setting = "" if role is None else f"SET LOCAL ROLE {role};"
         self._observer = observer
         self._acquiring = 0
 
@@ -54,6 +63,7 @@ class Database:
         acquire_timeout: float = 5.0,
         connect_timeout: float = 5.0,
         statement_cache_size: int = 256,
+        role: str | None = None,
         observer: Observer = UNOBSERVED,
     ) -> Database:
         """Open a pool.
@@ -66,6 +76,7 @@ class Database:
             connect_timeout: Seconds a connection attempt may take.
             statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
                 ``max_prepared_statements``.
+            role: Role that every transaction takes on, of which the login role is a member; None for the login role.
             observer: Is told how long connections are waited for and transactions take.
 
         Raises:
@@ -85,7 +96,7 @@ class Database:
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise domain_error(error) or error from error
-        return cls(pool, acquire_timeout=acquire_timeout, observer=observer)
+        return cls(pool, acquire_timeout=acquire_timeout, role=role, observer=observer)
 
     def use(self) -> PoolUse:
         """Tell how the pool is doing."""
@@ -146,7 +157,7 @@ class Database:
     async def _transaction(self, setting: str, deadline: float | None) -> AsyncIterator[Connection]:
         try:
             async with self._connection(deadline) as connection:
-                begin = f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
+                begin = f"BEGIN; {self._role_setting} SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
                 with self._observer.stage(Stage.DATABASE):
                     try:
                         await connection.execute(begin)
