@@ -80,11 +80,20 @@ def command_line(context: click.Context, *, verbose: bool) -> None:
     set_up_logs("auto", "debug" if verbose else "warning")
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process: 0 when all went well, 1 on a failure, 2 on wrong usage."""
+def main() -> NoReturn:
+    """Be the command ``memsidecar``."""
     signal.signal(signal.SIGTERM, _end)
+    run(sys.argv[1:])
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Run a command and end: with 0 when all went well, 1 on a failure, 2 on wrong usage.
+
+    Raises:
+        SystemExit: Always.
+    """
     try:
-        command_line.main(args=arguments, prog_name="memsidecar")
+        command_line.main(args=list(arguments), prog_name="memsidecar")
     except CommandFailed as error:
         _show(error.problems)
     except DomainError as error:

@@ -11,7 +11,7 @@ import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded, DomainError
 from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
-from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.errors import connection_error, domain_error
 from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.queries import statement_name
 from memsidecar.postgres.vectors import register_vector_codec
@@ -81,7 +81,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: Nothing answers at the address.
-            DatabaseBusy: The server accepts no more connections.
+            SetupError: The server has no room, or refuses the user, the password or the database.
         """
         try:
             pool = await asyncpg.create_pool(
@@ -95,7 +95,7 @@ class Database:
                 server_settings={"application_name": "memsidecar"},
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise domain_error(error) or error from error
+            raise connection_error(error) or error from error
         return cls(pool, acquire_timeout=acquire_timeout, role=role, observer=observer)
 
     def use(self) -> PoolUse:
