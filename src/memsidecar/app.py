@@ -181,6 +181,7 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
             max_connections=config.pool_size,
             acquire_timeout=config.pool_wait_seconds,
             statement_cache_size=config.statement_cache_size,
+            longest_statement=config.longest_statement_seconds,
             observer=observer,
         )
         stack.push_async_callback(database.close)
