@@ -63,6 +63,9 @@ CREATE UNIQUE INDEX conversation_embeddings_event
 CREATE INDEX conversation_embeddings_target
     ON conversation_embeddings (tenant_id, agent_id, user_id, target_source, target_event_id)
     WHERE target_event_id IS NOT NULL;
+-- What people said in the memory of others: few rows, found when one of them is to be forgotten.
+CREATE INDEX conversation_embeddings_speaker
+    ON conversation_embeddings (tenant_id, speaker_id) WHERE speaker_id <> '' AND user_id <> speaker_id;
 CREATE INDEX conversation_embeddings_scope
     ON conversation_embeddings (tenant_id, agent_id, user_id, created_at DESC);
 CREATE INDEX conversation_embeddings_user
@@ -70,6 +73,10 @@ CREATE INDEX conversation_embeddings_user
 CREATE INDEX conversation_embeddings_conversation
     ON conversation_embeddings (tenant_id, conversation_id, occurred_at, id);
 
+-- Statistics hold samples of what they are about, and would outlive it: none about what was said.
+ALTER TABLE conversation_embeddings
+    ALTER COLUMN content SET STATISTICS 0, ALTER COLUMN speaker_name SET STATISTICS 0,
+    ALTER COLUMN metadata SET STATISTICS 0, ALTER COLUMN embedding SET STATISTICS 0;
 ALTER TABLE conversation_embeddings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE conversation_embeddings FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON conversation_embeddings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from memsidecar.domain.append_queue import AppendQueue
 from memsidecar.domain.caller import Right
 from memsidecar.domain.embedding import NO_EMBEDDING
 from memsidecar.domain.errors import NotFound
@@ -94,6 +95,7 @@ class ConversationMemory:
 
     def __init__(self, store: ConversationStore, embedder: Embedder) -> None:
         self._store = store
+        self._queue = AppendQueue(store)
         self._embedder = embedder
 
     async def append(self, caller: Caller, turns: Sequence[NewTurn]) -> list[AppendedTurn | DomainError]:
@@ -110,9 +112,9 @@ class ConversationMemory:
         texts = [turn.content for turn in turns if turn.action is not TurnAction.DELETED]
         made = iter(await self._embedder.embed(texts, deadline=caller.deadline))
         embeddings = [NO_EMBEDDING if turn.action is TurnAction.DELETED else next(made) for turn in turns]
-        return await self._store.append(
-            tenant_id, turns, embeddings, language=caller.language, deadline=caller.deadline
-        )
+        said = all(turn.action is TurnAction.SAID for turn in turns)
+        append = self._queue.append if said else self._store.append
+        return await append(tenant_id, turns, embeddings, language=caller.language, deadline=caller.deadline)
 
     async def list_turns(
         self,

@@ -11,6 +11,7 @@ from memsidecar.domain.caller import Right
 from memsidecar.domain.documents import visible_scope
 from memsidecar.domain.limits import DEFAULT_TOP_K
 from memsidecar.domain.observation import UNOBSERVED
+from memsidecar.domain.query_clauses import wanted_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,13 +28,14 @@ _EXCLUSION = re.compile(r"(?:(?<=\s)|^)-(?:\"[^\"]*\"|[^\s\"]+)")
 
 @dataclass(frozen=True, slots=True)
 class HybridOptions:
-    """Weights a request may set; None takes the default of ``hybrid_search()`` in the database."""
+    """How the two legs are weighed. The defaults are those of ``hybrid_search()`` in the database."""
 
-    vector_weight: float | None = None
-    lexical_weight: float | None = None
-    candidates: int | None = None
+    vector_weight: float = 0.4
+    lexical_weight: float = 0.6
+    candidates: int = 100
     """Chunks taken from each leg before fusing."""
     min_score: float | None = None
+    """Hits below it are dropped; None drops nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,15 @@ class HybridSearch:
             PermissionDenied: The credential lacks ``recall``.
             EmbeddingOverloaded: Repeat later.
         """
+        wanted = wanted_part(request.query)
         clock = asyncio.get_running_loop().time
         tenant_id = caller.tenant(Right.RECALL)
         scope = visible_scope(caller, request.scope)
         began = clock()
-        [embedding] = await self._embedder.embed([meaning_of(request.query)], deadline=caller.deadline)
+        [embedding] = await self._embedder.embed([meaning_of(wanted)], deadline=caller.deadline)
         embedded = clock()
         strategy, hits = await self._store.search(
-            tenant_id, replace(request, scope=scope), embedding.vector, deadline=caller.deadline
+            tenant_id, replace(request, query=wanted, scope=scope), embedding.vector, deadline=caller.deadline
         )
         self._observer.searched("hybrid_search", strategy)
         timings = {"embed": embedded - began, "database": clock() - embedded} if request.explain else {}

@@ -36,6 +36,8 @@ MAX_TITLE_CHARACTERS = 512
 MAX_UNARY_DOCUMENT_BYTES = 4 * 1_048_576
 """A document in one message; larger ones are streamed."""
 MAX_DOCUMENT_BYTES = 32 * 1_048_576
+MAX_DOCUMENT_CHARACTERS = 32 * 1_048_576
+"""Text of a document once it is read, which a small file may hold much of."""
 MAX_JOB_DOCUMENTS = 10_000
 """Documents in one job."""
 MAX_JOB_BYTES = 1_073_741_824

@@ -13,10 +13,10 @@ from pathlib import Path
 class ReadingLimits:
     """Limits of a reader process."""
 
-    memory_bytes: int = 1536 * 1_048_576
-    """Address space of a process. Reading 32 MiB of text takes about a third of it, the libraries another."""
+    memory_bytes: int = 1024 * 1_048_576
+    """Address space of a process. Reading 32 MiB of text takes a tenth of it; PDFs can take more."""
     cpu_seconds: int = 120
-    """Processor time for one document. Reading 32 MiB of text takes about 30 seconds of it."""
+    """Processor time for one document. Reading 32 MiB of text takes about a quarter of it."""
     wall_seconds: int = 600
     """Time for one document in all, however busy the machine is."""
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded
 from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
-from memsidecar.postgres.errors import DRIVER_ERRORS, domain_error
+from memsidecar.postgres.errors import DRIVER_ERRORS, connection_error, domain_error
 from memsidecar.postgres.fair_share import FairShare
 from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.probe import PROBE_SECONDS, DatabaseProbe
@@ -31,6 +31,9 @@ _LOGGER = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
+ERASER_ROLE = "memsidecar_eraser"
+"""The role that alone may delete what is append-only."""
+
 
 ROLL_BACK_SECONDS: Final = 2.0
 """How long a failed or cancelled transaction may take to be rolled back before its connection is given up."""
@@ -43,7 +46,7 @@ STUCK_SECONDS: Final = 2.0
 """After an outage of that length every connection is replaced, and what then still waits for an answer from before is
 given up after so long: packets that were lost without a word are not answered by a database that is back."""
 
-_COMMIT: Final = "SET LOCAL statement_timeout = 0; COMMIT"
+_COMMIT: Final = "/* COMMIT */ SET LOCAL statement_timeout = 0; COMMIT"
 """A COMMIT that a timeout interrupts while it waits for a synchronous standby reports success without one. And where an
 error was passed over, the setting fails instead of a COMMIT that would quietly roll back."""
 
@@ -76,6 +79,7 @@ class Database:
         *,
         acquire_timeout: float,
         longest_statement: float | None = None,
+        role: str | None = None,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._pool = pool
@@ -83,6 +87,7 @@ class Database:
         self._share = FairShare(pool.get_max_size())
         self._acquire_timeout = acquire_timeout
         self._longest_statement = longest_statement
+        self._role_setting = "" if role is None else f"SET LOCAL ROLE {role};"
         self._observer = observer
         self._loans: set[_Loan] = set()
         self._rolling_back: set[asyncio.Task[None]] = set()
@@ -99,6 +104,7 @@ class Database:
         connect_timeout: float = 5.0,
         statement_cache_size: int = 256,
         longest_statement: float | None = None,
+        role: str | None = None,
         observer: Observer = UNOBSERVED,
     ) -> Database:
         """Open a pool.
@@ -112,11 +118,12 @@ class Database:
             statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
                 ``max_prepared_statements``.
             longest_statement: Seconds a statement may take, whatever the caller's deadline; None for any length.
+            role: Role that every transaction takes on, of which the login role is a member; None for the login role.
             observer: Is told how long connections are waited for and transactions take.
 
         Raises:
             DatabaseUnavailable: Nothing answers at the address.
-            DatabaseBusy: The server accepts no more connections.
+            SetupError: The server has no room, or refuses the user, the password or the database.
         """
         settings = {
             "statement_cache_size": statement_cache_size,
@@ -134,13 +141,14 @@ class Database:
                 **settings,
             )
         except DRIVER_ERRORS as error:
-            raise domain_error(error) or error from error
+            raise connection_error(error) or error from error
         probe = DatabaseProbe(lambda: asyncpg.connect(url, timeout=PROBE_SECONDS, **settings))
         return cls(
             pool,
             probe,
             acquire_timeout=acquire_timeout,
             longest_statement=longest_statement,
+            role=role,
             observer=observer,
         )
 
@@ -262,7 +270,7 @@ class Database:
             seconds.append(_remaining(deadline))
         timeout = f"SET LOCAL statement_timeout = {max(1, int(min(seconds) * 1000))};" if seconds else ""
         return (
-            "BEGIN; SET LOCAL jit = off;"
+            f"BEGIN; {self._role_setting} SET LOCAL jit = off;"
             f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s';"
             f" {timeout} {setting}"
         )

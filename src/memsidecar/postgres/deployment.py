@@ -22,6 +22,7 @@ class DatabaseFacts:
     postgres_version: str
     postgres_major: int
     pgvector_version: str | None
+    """As created in the database, else as the server would create it; None when the server does not have it."""
     schema: SchemaState
     role: str
     is_superuser: bool

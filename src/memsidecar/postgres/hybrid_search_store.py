@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from memsidecar.domain.documents import DocumentChunk
+from memsidecar.domain.highlighting import highlighted
 from memsidecar.domain.hybrid_search import DocumentHit
 from memsidecar.domain.recall import ScorePart
 from memsidecar.postgres.document_store import chunk_from_row, document_from_row, scope_parameters
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from memsidecar.postgres.database import Connection, Database
 
 _QUERIES = load_queries("hybrid_search")
-_VECTOR_WEIGHT = 0.5
-_LEXICAL_WEIGHT = 0.5
-_CANDIDATES = 200
 
 
 class PostgresHybridSearchStore:
@@ -38,8 +36,6 @@ class PostgresHybridSearchStore:
     ) -> tuple[str, Sequence[DocumentHit]]:
         """Find passages; see the port."""
         options = request.options
-        vector_weight = _VECTOR_WEIGHT if options.vector_weight is None else options.vector_weight
-        lexical_weight = _LEXICAL_WEIGHT if options.lexical_weight is None else options.lexical_weight
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
             rows = await connection.fetch(
                 _QUERIES["hybrid_search"],
@@ -48,28 +44,34 @@ class PostgresHybridSearchStore:
                 request.top_k,
                 *scope_parameters(request.scope),
                 self._model_id,
-                vector_weight,
-                lexical_weight,
-                options.candidates or _CANDIDATES,
+                options.vector_weight,
+                options.lexical_weight,
+                options.candidates,
+                request.group_by_document,
                 tenant_id,
             )
             hits = [
-                _hit_from_row(row, vector_weight, lexical_weight, explain=request.explain)
+                _hit_from_row(row, request)
                 for row in rows
                 if options.min_score is None or row["score"] >= options.min_score
             ]
-            if request.neighbours and hits:
+            if request.highlight:
+                hits = await _with_highlights(connection, request.query, hits)
+            if request.neighbours:
                 hits = await _with_neighbours(connection, tenant_id, hits, request.neighbours)
-        return "exact", hits
+        return "exact", _grouped(hits) if request.group_by_document else hits
 
 
-def _hit_from_row(
-    row: asyncpg.Record, vector_weight: float, lexical_weight: float, *, explain: bool
-) -> DocumentHit:
+def _hit_from_row(row: asyncpg.Record, request: HybridSearchRequest) -> DocumentHit:
     document = document_from_row(row)
+    options = request.options
     parts = (
-        ScorePart("vector", row["similarity"], row["vector_score"], vector_weight, row["vector_rank"]),
-        ScorePart("lexical", row["lexical_raw"], row["lexical_score"], lexical_weight, row["lexical_rank"]),
+        ScorePart(
+            "vector", row["similarity"], row["vector_score"], options.vector_weight, row["vector_rank"]
+        ),
+        ScorePart(
+            "lexical", row["bm25_score"], row["lexical_score"], options.lexical_weight, row["lexical_rank"]
+        ),
     )
     chunk = DocumentChunk(
         chunk_id=UUID(int=row["chunk_id"].int),
@@ -82,7 +84,25 @@ def _hit_from_row(
         page_number=row["page_number"],
         metadata=document.metadata,
     )
-    return DocumentHit(chunk, document, row["score"], row["similarity"], parts if explain else ())
+    return DocumentHit(chunk, document, row["score"], row["similarity"], parts if request.explain else ())
+
+
+async def _with_highlights(
+    connection: Connection, query: str, hits: Sequence[DocumentHit]
+) -> list[DocumentHit]:
+    rows = await connection.fetch(
+        _QUERIES["matching_words"],
+        query,
+        [hit.document.language for hit in hits],
+        [hit.chunk.text for hit in hits],
+    )
+    words: dict[int, set[str]] = {}
+    for row in rows:
+        words.setdefault(row["position"], set()).add(row["word"])
+    return [
+        replace(hit, highlights=highlighted(hit.chunk.text, words.get(position, set()), query))
+        for position, hit in enumerate(hits, start=1)
+    ]
 
 
 async def _with_neighbours(
@@ -101,3 +121,14 @@ async def _with_neighbours(
     return [
         replace(hit, context=tuple(context.get(position, ()))) for position, hit in enumerate(hits, start=1)
     ]
+
+
+def _grouped(hits: Sequence[DocumentHit]) -> list[DocumentHit]:
+    """Put the further hits of a document, which follow its best one, inside it."""
+    groups: list[list[DocumentHit]] = []
+    for hit in hits:
+        if groups and groups[-1][0].document.document_id == hit.document.document_id:
+            groups[-1].append(hit)
+        else:
+            groups.append([hit])
+    return [replace(group[0], more=tuple(group[1:])) for group in groups]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from memsidecar.domain.document_reading import SourceDocument
 from memsidecar.domain.documents import DocumentType
@@ -132,7 +132,7 @@ class PostgresIngestionWorkStore:
 
 def _chunk_columns(content: str, chunks: Sequence[FinishedChunk]) -> tuple[list[Any], ...]:
     return (
-        [new_uuid7() for _ in chunks],
+        [uuid4() for _ in chunks],
         [content[chunk.start : chunk.end] for chunk in chunks],
         [chunk.start for chunk in chunks],
         [chunk.end for chunk in chunks],

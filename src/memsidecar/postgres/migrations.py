@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from memsidecar.domain.errors import Problem, SetupError
-from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.errors import connection_error
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -208,7 +208,7 @@ def _explained(error: Exception) -> Exception | None:
                     " CREATE EXTENSION vector once.",
                 )
             )
-        translated = domain_error(cause)
+        translated = connection_error(cause)
         if translated is not None:
             return translated
         cause = cause.__cause__

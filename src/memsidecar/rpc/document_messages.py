@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memsidecar.domain.documents import DocumentScope, DocumentType
 from memsidecar.domain.hybrid_search import HybridOptions, HybridSearchRequest
@@ -130,21 +130,19 @@ def read_search(violations: Violations, message: pb.HybridSearchRequest) -> Hybr
 
 
 def _read_options(violations: Violations, message: pb.HybridOptions) -> HybridOptions:
-    def weight(field: str, value: float) -> float | None:
-        return violations.number(f"options.{field}", value, least=0, most=10)
-
-    vector_weight = lexical_weight = min_score = candidates = None
-    if message.HasField("vector_weight"):
-        vector_weight = weight("vector_weight", message.vector_weight)
-    if message.HasField("lexical_weight"):
-        lexical_weight = weight("lexical_weight", message.lexical_weight)
-    if vector_weight == 0 and lexical_weight == 0:
+    given: dict[str, Any] = {}
+    for weight in ("vector_weight", "lexical_weight"):
+        if message.HasField(weight):
+            given[weight] = violations.number(f"options.{weight}", getattr(message, weight), least=0, most=10)
+    if given.get("vector_weight") == given.get("lexical_weight") == 0:
         violations.add("options", "gives both legs no weight: raise vector_weight or lexical_weight")
-    if message.HasField("min_score"):
-        min_score = violations.number("options.min_score", message.min_score, least=-100, most=100)
     if message.HasField("candidates"):
-        candidates = violations.integer("options.candidates", message.candidates, least=10, most=1_000)
-    return HybridOptions(vector_weight, lexical_weight, candidates, min_score)
+        given["candidates"] = violations.integer(
+            "options.candidates", message.candidates, least=10, most=1_000
+        )
+    if message.HasField("min_score"):
+        given["min_score"] = violations.number("options.min_score", message.min_score, least=-100, most=100)
+    return HybridOptions(**given)
 
 
 def job_message(job: IngestionJob) -> pb.IngestionJob:

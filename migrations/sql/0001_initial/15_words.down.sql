@@ -1,0 +1,11 @@
+DROP FUNCTION inverse_document_frequency(double precision, double precision);
+DROP FUNCTION bm25(double precision, double precision, double precision, double precision);
+DROP FUNCTION term_frequency(tsvector, tsquery);
+DROP FUNCTION holds_phrases(text, text[]);
+DROP FUNCTION query_condition(text[], text);
+DROP FUNCTION query_phrases(text);
+DROP FUNCTION query_lexemes(text[], text);
+DROP FUNCTION text_lexemes(text, text);
+DROP FUNCTION identifier_words(text);
+DROP FUNCTION words_apart(text);
+DROP FUNCTION text_search_configuration(text);
