@@ -28,6 +28,25 @@ CREATE FUNCTION public.chunk_words(title text, heading_path text[], content text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT concat_ws(' ', title, array_to_string(heading_path, ' '), content) $$;
 
+CREATE FUNCTION public.claim_erasure(worker uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, erasure_id uuid)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+    UPDATE erasures AS erasure
+    SET lease_owner = worker, lease_expires_at = clock_timestamp() + make_interval(secs => lease_seconds)
+    FROM (
+        SELECT open.tenant_id, open.id
+        FROM erasures AS open
+        WHERE open.status = 'running'
+          AND (open.lease_expires_at IS NULL OR open.lease_expires_at < clock_timestamp())
+        ORDER BY open.requested_at
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS next
+    WHERE erasure.tenant_id = next.tenant_id AND erasure.id = next.id
+    RETURNING erasure.tenant_id, erasure.id
+    $$;
+
 CREATE FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) RETURNS TABLE(tenant_id uuid, job_id uuid)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'public', 'public', 'pg_temp'
@@ -132,6 +151,17 @@ CREATE FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant 
     UPDATE api_tokens SET revoked_at = LEAST(revoked_at, new_revoked_at)
     WHERE id = wanted_id AND (any_tenant OR tenant_id IS NOT DISTINCT FROM wanted_tenant)
     RETURNING *
+    $$;
+
+CREATE FUNCTION public.find_erasure(wanted_id uuid, wanted_tenant uuid, any_tenant boolean) RETURNS TABLE(id uuid, tenant_id uuid, kind text, status text, subject_digest text, requested_by text, reason text, requested_at timestamp with time zone, completed_at timestamp with time zone, vacuumed_at timestamp with time zone, erased jsonb, remaining_rows bigint, error text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+    SELECT erasure.id, erasure.tenant_id, erasure.kind, erasure.status, erasure.subject_digest, erasure.requested_by,
+           erasure.reason, erasure.requested_at, erasure.completed_at, erasure.vacuumed_at, erasure.erased,
+           erasure.remaining_rows, erasure.error
+    FROM erasures AS erasure
+    WHERE erasure.id = wanted_id AND (any_tenant OR erasure.tenant_id = wanted_tenant)
     $$;
 
 CREATE FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) RETURNS SETOF public.tenants
@@ -435,9 +465,13 @@ CREATE FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timesta
     LIMIT row_limit
     $$;
 
-CREATE FUNCTION public.matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((((((((((((((((((((((((((((((((CASE WHEN (words @@ (terms)[1]) THEN 1 ELSE 0 END)::bigint + CASE WHEN (words @@ (terms)[2]) THEN 2 ELSE 0 END) + CASE WHEN (words @@ (terms)[3]) THEN 4 ELSE 0 END) + CASE WHEN (words @@ (terms)[4]) THEN 8 ELSE 0 END) + CASE WHEN (words @@ (terms)[5]) THEN 16 ELSE 0 END) + CASE WHEN (words @@ (terms)[6]) THEN 32 ELSE 0 END) + CASE WHEN (words @@ (terms)[7]) THEN 64 ELSE 0 END) + CASE WHEN (words @@ (terms)[8]) THEN 128 ELSE 0 END) + CASE WHEN (words @@ (terms)[9]) THEN 256 ELSE 0 END) + CASE WHEN (words @@ (terms)[10]) THEN 512 ELSE 0 END) + CASE WHEN (words @@ (terms)[11]) THEN 1024 ELSE 0 END) + CASE WHEN (words @@ (terms)[12]) THEN 2048 ELSE 0 END) + CASE WHEN (words @@ (terms)[13]) THEN 4096 ELSE 0 END) + CASE WHEN (words @@ (terms)[14]) THEN 8192 ELSE 0 END) + CASE WHEN (words @@ (terms)[15]) THEN 16384 ELSE 0 END) + CASE WHEN (words @@ (terms)[16]) THEN 32768 ELSE 0 END) + CASE WHEN (words @@ (terms)[17]) THEN 65536 ELSE 0 END) + CASE WHEN (words @@ (terms)[18]) THEN 131072 ELSE 0 END) + CASE WHEN (words @@ (terms)[19]) THEN 262144 ELSE 0 END) + CASE WHEN (words @@ (terms)[20]) THEN 524288 ELSE 0 END) + CASE WHEN (words @@ (terms)[21]) THEN 1048576 ELSE 0 END) + CASE WHEN (words @@ (terms)[22]) THEN 2097152 ELSE 0 END) + CASE WHEN (words @@ (terms)[23]) THEN 4194304 ELSE 0 END) + CASE WHEN (words @@ (terms)[24]) THEN 8388608 ELSE 0 END) + CASE WHEN (words @@ (terms)[25]) THEN 16777216 ELSE 0 END) + CASE WHEN (words @@ (terms)[26]) THEN 33554432 ELSE 0 END) + CASE WHEN (words @@ (terms)[27]) THEN 67108864 ELSE 0 END) + CASE WHEN (words @@ (terms)[28]) THEN 134217728 ELSE 0 END) + CASE WHEN (words @@ (terms)[29]) THEN 268435456 ELSE 0 END) + CASE WHEN (words @@ (terms)[30]) THEN 536870912 ELSE 0 END) + CASE WHEN (words @@ (terms)[31]) THEN 1073741824 ELSE 0 END) + CASE WHEN (words @@ (terms)[32]) THEN '2147483648'::bigint ELSE (0)::bigint END);
+CREATE FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+    UPDATE erasures SET vacuumed_at = clock_timestamp()
+    WHERE status = 'completed' AND vacuumed_at IS NULL AND completed_at <= vacuum_began_at
+    $$;
 
 CREATE FUNCTION public.query_condition(languages text[], query text) RETURNS tsquery
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
@@ -539,6 +573,16 @@ CREATE FUNCTION public.term_frequency(words tsvector, word tsquery) RETURNS doub
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN round((((1)::double precision / ((1.6449340668482264)::double precision - LEAST(((ts_rank('{1,1,1,1}'::real[], words, word))::double precision * (1.64493406685)::double precision), (1.6449)::double precision))) - (0.5)::double precision));
 
+CREATE FUNCTION public.unvacuumed_tables() RETURNS SETOF text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'public', 'pg_temp'
+    AS $$
+    SELECT DISTINCT touched.name
+    FROM erasures AS erasure
+    CROSS JOIN LATERAL jsonb_object_keys(erasure.erased) AS touched (name)
+    WHERE erasure.status = 'completed' AND erasure.vacuumed_at IS NULL
+    $$;
+
 CREATE FUNCTION public.update_tenant(changed public.tenants) RETURNS SETOF public.tenants
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'public', 'public', 'pg_temp'
@@ -618,9 +662,24 @@ CREATE TABLE public.conversation_embeddings (
     CONSTRAINT conversation_embeddings_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.02', autovacuum_vacuum_insert_threshold='5000', autovacuum_analyze_scale_factor='0.02');
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN speaker_name SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN content SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN metadata SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN lexemes SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN lexemes SET STORAGE MAIN;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
 
 ALTER TABLE ONLY public.conversation_embeddings FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.digest_keys (
+    tenant_id uuid NOT NULL,
+    key bytea NOT NULL,
+    CONSTRAINT digest_keys_key_check CHECK ((octet_length(key) = 32))
+);
+
+ALTER TABLE ONLY public.digest_keys FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.document_chunks (
     tenant_id uuid NOT NULL,
@@ -655,7 +714,12 @@ END) STORED NOT NULL,
     CONSTRAINT document_chunks_start_char_check CHECK ((start_char >= 0))
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.02', autovacuum_vacuum_insert_threshold='2000', autovacuum_vacuum_scale_factor='0.05', autovacuum_analyze_scale_factor='0.05');
+ALTER TABLE ONLY public.document_chunks ALTER COLUMN title SET STATISTICS 0;
+ALTER TABLE ONLY public.document_chunks ALTER COLUMN content SET STATISTICS 0;
+ALTER TABLE ONLY public.document_chunks ALTER COLUMN heading_path SET STATISTICS 0;
+ALTER TABLE ONLY public.document_chunks ALTER COLUMN metadata SET STATISTICS 0;
 ALTER TABLE ONLY public.document_chunks ALTER COLUMN lexemes SET STORAGE MAIN;
+ALTER TABLE ONLY public.document_chunks ALTER COLUMN embedding SET STATISTICS 0;
 
 ALTER TABLE ONLY public.document_chunks FORCE ROW LEVEL SECURITY;
 
@@ -688,6 +752,9 @@ CREATE TABLE public.documents (
     CONSTRAINT documents_recipe_sha256_check CHECK ((octet_length(recipe_sha256) = 32)),
     CONSTRAINT documents_user_id_check CHECK ((char_length(user_id) <= 256))
 );
+ALTER TABLE ONLY public.documents ALTER COLUMN title SET STATISTICS 0;
+ALTER TABLE ONLY public.documents ALTER COLUMN content SET STATISTICS 0;
+ALTER TABLE ONLY public.documents ALTER COLUMN metadata SET STATISTICS 0;
 
 ALTER TABLE ONLY public.documents FORCE ROW LEVEL SECURITY;
 
@@ -710,6 +777,34 @@ ALTER TABLE public.embedding_models ALTER COLUMN id ADD GENERATED ALWAYS AS IDEN
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE public.erasures (
+    tenant_id uuid NOT NULL,
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    status text DEFAULT 'running'::text NOT NULL,
+    subject jsonb,
+    subject_digest text NOT NULL,
+    request_digest text,
+    requested_by text NOT NULL,
+    reason text NOT NULL,
+    requested_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    completed_at timestamp with time zone,
+    vacuumed_at timestamp with time zone,
+    erased jsonb DEFAULT '{}'::jsonb NOT NULL,
+    remaining_rows bigint DEFAULT 0 NOT NULL,
+    error text DEFAULT ''::text NOT NULL,
+    lease_owner uuid,
+    lease_expires_at timestamp with time zone,
+    CONSTRAINT erasures_check CHECK ((((status = 'completed'::text) = (subject IS NULL)) AND ((status = 'completed'::text) = (completed_at IS NOT NULL)))),
+    CONSTRAINT erasures_kind_check CHECK ((kind = ANY (ARRAY['user'::text, 'conversation'::text, 'tenant'::text]))),
+    CONSTRAINT erasures_reason_check CHECK ((char_length(reason) <= 512)),
+    CONSTRAINT erasures_request_digest_check CHECK ((request_digest ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT erasures_status_check CHECK ((status = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text]))),
+    CONSTRAINT erasures_subject_digest_check CHECK ((subject_digest ~ '^[0-9a-f]{64}$'::text))
+);
+
+ALTER TABLE ONLY public.erasures FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.ingestion_job_documents (
     tenant_id uuid NOT NULL,
@@ -740,6 +835,9 @@ CREATE TABLE public.ingestion_job_documents (
     CONSTRAINT ingestion_job_documents_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'completed'::text, 'unchanged'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT ingestion_job_documents_user_id_check CHECK ((char_length(user_id) <= 256))
 );
+ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN title SET STATISTICS 0;
+ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN metadata SET STATISTICS 0;
+ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN raw SET STATISTICS 0;
 ALTER TABLE ONLY public.ingestion_job_documents ALTER COLUMN raw SET STORAGE EXTERNAL;
 
 ALTER TABLE ONLY public.ingestion_job_documents FORCE ROW LEVEL SECURITY;
@@ -813,6 +911,8 @@ CREATE TABLE public.user_memories (
     CONSTRAINT user_memories_revision_check CHECK ((revision >= 1)),
     CONSTRAINT user_memories_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 256)))
 );
+ALTER TABLE ONLY public.user_memories ALTER COLUMN memory SET STATISTICS 0;
+ALTER TABLE ONLY public.user_memories ALTER COLUMN metadata SET STATISTICS 0;
 
 ALTER TABLE ONLY public.user_memories FORCE ROW LEVEL SECURITY;
 
@@ -827,6 +927,8 @@ CREATE TABLE public.user_memory_archive (
     model_id smallint NOT NULL,
     embedding public.vector(384) NOT NULL
 );
+ALTER TABLE ONLY public.user_memory_archive ALTER COLUMN passage SET STATISTICS 0;
+ALTER TABLE ONLY public.user_memory_archive ALTER COLUMN embedding SET STATISTICS 0;
 
 ALTER TABLE ONLY public.user_memory_archive FORCE ROW LEVEL SECURITY;
 
@@ -846,6 +948,8 @@ CREATE TABLE public.user_memory_revisions (
     CONSTRAINT user_memory_revisions_request_sha256_check CHECK ((octet_length(request_sha256) = 32)),
     CONSTRAINT user_memory_revisions_revision_check CHECK ((revision >= 1))
 );
+ALTER TABLE ONLY public.user_memory_revisions ALTER COLUMN memory SET STATISTICS 0;
+ALTER TABLE ONLY public.user_memory_revisions ALTER COLUMN metadata SET STATISTICS 0;
 
 ALTER TABLE ONLY public.user_memory_revisions FORCE ROW LEVEL SECURITY;
 
@@ -864,6 +968,9 @@ ALTER TABLE ONLY public.audit_events
 ALTER TABLE ONLY public.conversation_embeddings
     ADD CONSTRAINT conversation_embeddings_pkey PRIMARY KEY (tenant_id, id);
 
+ALTER TABLE ONLY public.digest_keys
+    ADD CONSTRAINT digest_keys_pkey PRIMARY KEY (tenant_id);
+
 ALTER TABLE ONLY public.document_chunks
     ADD CONSTRAINT document_chunks_pkey PRIMARY KEY (tenant_id, id);
 
@@ -881,6 +988,9 @@ ALTER TABLE ONLY public.embedding_models
 
 ALTER TABLE ONLY public.embedding_models
     ADD CONSTRAINT embedding_models_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (tenant_id, id);
 
 ALTER TABLE ONLY public.ingestion_job_documents
     ADD CONSTRAINT ingestion_job_documents_pkey PRIMARY KEY (tenant_id, job_id, "position");
@@ -918,7 +1028,9 @@ CREATE INDEX conversation_embeddings_conversation ON public.conversation_embeddi
 
 CREATE UNIQUE INDEX conversation_embeddings_event ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, source, event_id) WHERE (event_id IS NOT NULL);
 
-CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC);
+CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC) INCLUDE (id, model_id, occurred_at, role, embedding_half);
+
+CREATE INDEX conversation_embeddings_speaker ON public.conversation_embeddings USING btree (tenant_id, speaker_id) WHERE ((speaker_id <> ''::text) AND (user_id <> speaker_id));
 
 CREATE INDEX conversation_embeddings_target ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, target_source, target_event_id) WHERE (target_event_id IS NOT NULL);
 
@@ -931,6 +1043,12 @@ CREATE INDEX document_chunks_vectors ON public.document_chunks USING btree (tena
 CREATE INDEX documents_created ON public.documents USING btree (tenant_id, created_at DESC, id);
 
 CREATE INDEX documents_language ON public.documents USING btree (tenant_id, language);
+
+CREATE INDEX erasures_open ON public.erasures USING btree (requested_at) WHERE (status = 'running'::text);
+
+CREATE UNIQUE INDEX erasures_request ON public.erasures USING btree (tenant_id, request_digest) WHERE (request_digest IS NOT NULL);
+
+CREATE INDEX erasures_unvacuumed ON public.erasures USING btree (completed_at) WHERE (vacuumed_at IS NULL);
 
 CREATE INDEX ingestion_jobs_claimed ON public.ingestion_jobs USING btree (tenant_id, claimed_at DESC) WHERE (claimed_at IS NOT NULL);
 
@@ -945,6 +1063,8 @@ CREATE INDEX superseded_turns_scope ON public.superseded_turns USING btree (tena
 CREATE INDEX user_memory_archive_user ON public.user_memory_archive USING btree (tenant_id, user_id, agent_id);
 
 CREATE UNIQUE INDEX user_memory_revisions_request ON public.user_memory_revisions USING btree (tenant_id, user_id, agent_id, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE STATISTICS public.conversation_embeddings_dependencies (dependencies) ON tenant_id, agent_id, user_id, conversation_id FROM public.conversation_embeddings;
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -964,6 +1084,9 @@ ALTER TABLE ONLY public.conversation_embeddings
 
 ALTER TABLE ONLY public.conversation_embeddings
     ADD CONSTRAINT conversation_embeddings_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.digest_keys
+    ADD CONSTRAINT digest_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.document_chunks
     ADD CONSTRAINT document_chunks_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id);
@@ -1004,8 +1127,14 @@ ALTER TABLE ONLY public.user_memory_archive
 ALTER TABLE ONLY public.user_memory_archive
     ADD CONSTRAINT user_memory_archive_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.user_memory_archive
+    ADD CONSTRAINT user_memory_archive_tenant_id_user_id_agent_id_fkey FOREIGN KEY (tenant_id, user_id, agent_id) REFERENCES public.user_memories(tenant_id, user_id, agent_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.user_memory_revisions
     ADD CONSTRAINT user_memory_revisions_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.user_memory_revisions
+    ADD CONSTRAINT user_memory_revisions_tenant_id_user_id_agent_id_fkey FOREIGN KEY (tenant_id, user_id, agent_id) REFERENCES public.user_memories(tenant_id, user_id, agent_id) ON DELETE CASCADE;
 
 ALTER TABLE public.api_tokens ENABLE ROW LEVEL SECURITY;
 
@@ -1015,15 +1144,21 @@ CREATE POLICY control_plane ON public.api_tokens TO memsidecar_control USING (tr
 
 CREATE POLICY control_plane ON public.audit_events TO memsidecar_control USING (true);
 
+CREATE POLICY control_plane ON public.erasures TO memsidecar_control USING (true);
+
 CREATE POLICY control_plane ON public.ingestion_jobs TO memsidecar_control USING (true);
 
 CREATE POLICY control_plane ON public.tenants TO memsidecar_control USING (true);
 
 ALTER TABLE public.conversation_embeddings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.digest_keys ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.document_chunks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.documents ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.erasures ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY hybrid_search ON public.document_chunks FOR SELECT TO memsidecar_search USING (true);
 
@@ -1041,9 +1176,13 @@ CREATE POLICY tenant_isolation ON public.audit_events USING ((tenant_id = (NULLI
 
 CREATE POLICY tenant_isolation ON public.conversation_embeddings USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
+CREATE POLICY tenant_isolation ON public.digest_keys USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
 CREATE POLICY tenant_isolation ON public.document_chunks USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 CREATE POLICY tenant_isolation ON public.documents USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+
+CREATE POLICY tenant_isolation ON public.erasures USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
 CREATE POLICY tenant_isolation ON public.ingestion_job_documents USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 
@@ -1076,18 +1215,22 @@ GRANT USAGE ON SCHEMA public TO memsidecar_control;
 GRANT USAGE ON SCHEMA public TO memsidecar_eraser;
 GRANT USAGE ON SCHEMA public TO memsidecar_search;
 
+REVOKE ALL ON FUNCTION public.claim_erasure(worker uuid, lease_seconds integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.claim_erasure(worker uuid, lease_seconds integer) TO memsidecar_eraser;
+GRANT ALL ON FUNCTION public.claim_erasure(worker uuid, lease_seconds integer) TO memsidecar_app;
+
 REVOKE ALL ON FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.claim_ingestion_job(worker uuid, lease_seconds integer) TO memsidecar_app;
 
 GRANT SELECT ON TABLE public.tenants TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.tenants TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.tenants TO memsidecar_eraser;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.tenants TO memsidecar_control;
 
 REVOKE ALL ON FUNCTION public.create_tenant(new_id uuid, new_name text, new_language text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.create_tenant(new_id uuid, new_name text, new_language text) TO memsidecar_app;
 
 GRANT SELECT ON TABLE public.api_tokens TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.api_tokens TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.api_tokens TO memsidecar_eraser;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.api_tokens TO memsidecar_control;
 
 REVOKE ALL ON FUNCTION public.create_token(new_id uuid, new_tenant uuid, new_name text, new_secret_sha256 bytea, new_rights text[], new_agent_ids uuid[], new_expires_at timestamp with time zone) FROM PUBLIC;
@@ -1098,6 +1241,10 @@ GRANT ALL ON FUNCTION public.drop_abandoned_ingestion_jobs() TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.end_token(wanted_id uuid, wanted_tenant uuid, any_tenant boolean, new_revoked_at timestamp with time zone) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.find_erasure(wanted_id uuid, wanted_tenant uuid, any_tenant boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.find_erasure(wanted_id uuid, wanted_tenant uuid, any_tenant boolean) TO memsidecar_eraser;
+GRANT ALL ON FUNCTION public.find_erasure(wanted_id uuid, wanted_tenant uuid, any_tenant boolean) TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.find_tenant(wanted_id uuid, wanted_name text) TO memsidecar_app;
@@ -1112,13 +1259,23 @@ REVOKE ALL ON FUNCTION public.ingestion_backlog() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.ingestion_backlog() TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_eraser;
 GRANT ALL ON FUNCTION public.list_tenants(after_name text, row_limit integer) TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.list_tokens(wanted_tenant uuid, before_created_at timestamp with time zone, before_id uuid, row_limit integer) TO memsidecar_app;
 
+REVOKE ALL ON FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with time zone) TO memsidecar_eraser;
+GRANT ALL ON FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with time zone) TO memsidecar_app;
+
 REVOKE ALL ON FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) TO memsidecar_eraser;
 GRANT ALL ON FUNCTION public.record_audit_event(trail uuid, new_actor text, new_action text, new_subject text, new_details text) TO memsidecar_app;
+
+REVOKE ALL ON FUNCTION public.unvacuumed_tables() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.unvacuumed_tables() TO memsidecar_eraser;
+GRANT ALL ON FUNCTION public.unvacuumed_tables() TO memsidecar_app;
 
 REVOKE ALL ON FUNCTION public.update_tenant(changed public.tenants) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.update_tenant(changed public.tenants) TO memsidecar_app;
@@ -1126,40 +1283,46 @@ GRANT ALL ON FUNCTION public.update_tenant(changed public.tenants) TO memsidecar
 GRANT SELECT ON TABLE public.alembic_version TO memsidecar_app;
 
 GRANT SELECT ON TABLE public.audit_events TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.audit_events TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.audit_events TO memsidecar_eraser;
 GRANT SELECT,INSERT ON TABLE public.audit_events TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.conversation_embeddings TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.conversation_embeddings TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.conversation_embeddings TO memsidecar_eraser;
+
+GRANT SELECT,INSERT ON TABLE public.digest_keys TO memsidecar_app;
+GRANT SELECT,INSERT,DELETE,MAINTAIN ON TABLE public.digest_keys TO memsidecar_eraser;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.document_chunks TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.document_chunks TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.document_chunks TO memsidecar_eraser;
 GRANT SELECT ON TABLE public.document_chunks TO memsidecar_search;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.documents TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.documents TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.documents TO memsidecar_eraser;
 GRANT SELECT ON TABLE public.documents TO memsidecar_search;
 
 GRANT SELECT,INSERT ON TABLE public.embedding_models TO memsidecar_app;
 
+GRANT SELECT,INSERT,DELETE,MAINTAIN,UPDATE ON TABLE public.erasures TO memsidecar_eraser;
+GRANT SELECT,UPDATE ON TABLE public.erasures TO memsidecar_control;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_job_documents TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.ingestion_job_documents TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.ingestion_job_documents TO memsidecar_eraser;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.ingestion_jobs TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_eraser;
 GRANT SELECT,DELETE,UPDATE ON TABLE public.ingestion_jobs TO memsidecar_control;
 
 GRANT SELECT,INSERT ON TABLE public.superseded_turns TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.superseded_turns TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.superseded_turns TO memsidecar_eraser;
 
 GRANT SELECT,INSERT ON TABLE public.turn_speakers TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.turn_speakers TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.turn_speakers TO memsidecar_eraser;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.user_memories TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.user_memories TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.user_memories TO memsidecar_eraser;
 
 GRANT SELECT,INSERT ON TABLE public.user_memory_archive TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.user_memory_archive TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.user_memory_archive TO memsidecar_eraser;
 
 GRANT SELECT,INSERT ON TABLE public.user_memory_revisions TO memsidecar_app;
-GRANT SELECT,DELETE ON TABLE public.user_memory_revisions TO memsidecar_eraser;
+GRANT SELECT,DELETE,MAINTAIN ON TABLE public.user_memory_revisions TO memsidecar_eraser;

@@ -15,6 +15,8 @@ from memsidecar.domain.audit import AuditTrail
 from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
+from memsidecar.domain.erasure import Erasures
+from memsidecar.domain.erasure_worker import ErasureWorker
 from memsidecar.domain.errors import DomainError, Problem, SetupError
 from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
@@ -30,17 +32,19 @@ from memsidecar.parsing.limits import ReadingLimits
 from memsidecar.parsing.process_pool import ReaderProcesses
 from memsidecar.postgres.audit_store import PostgresAuditStore
 from memsidecar.postgres.conversation_store import PostgresConversationStore
-from memsidecar.postgres.database import Database
+from memsidecar.postgres.database import ERASER_ROLE, Database
 from memsidecar.postgres.deployment import DatabaseFacts, check_serving, read_facts
 from memsidecar.postgres.document_store import PostgresDocumentStore
 from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
+from memsidecar.postgres.erasure_store import PostgresErasureStore
+from memsidecar.postgres.erasure_work_store import PostgresErasureWorkStore
 from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
 from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
 from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
-from memsidecar.postgres.migrations import migrate
 from memsidecar.postgres.models import register_model
 from memsidecar.postgres.recall_store import PostgresRecallStore
+from memsidecar.postgres.reclaimer import PostgresReclaimer
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
 from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
@@ -72,6 +76,9 @@ if TYPE_CHECKING:
     from memsidecar.telemetry.tracing import Tracing
 
 _LOGGER = logging.getLogger(__name__)
+
+ERASER_POOL_SIZE = 3
+"""Connections of the eraser's pool: one works, the others take requests. None is kept while there is nothing to do."""
 
 OPERATOR = Caller(name="command line", rights=frozenset({Right.OPERATOR}), tenant_id=None)
 """Whoever holds the database credentials is the operator: the command line acts as one."""
@@ -122,6 +129,9 @@ async def open_databases(config: Config, *, join: bool = False) -> AsyncIterator
         yield Databases(running.app_url, running.owner_url, running.eraser_url)
         return
     async with EmbeddedPostgres(embedded_directory(config)) as postgres:
+        # Loaded by those who migrate alone: it costs a server 47 MB of memory.
+        from memsidecar.postgres.migrations import migrate  # noqa: PLC0415
+
         urls = postgres.urls
         await migrate(urls.owner_url, app_login=APP, eraser_login=ERASER)
         yield Databases(urls.app_url, urls.owner_url, urls.eraser_url)
@@ -198,6 +208,7 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
             model_id=model_id,
             facts=facts,
             worker=worker,
+            erasures=await _open_erasures(stack, database, databases),
             observer=observer,
         )
         metrics.describe(
@@ -267,6 +278,22 @@ def _build_ingestion_worker(
     return IngestionWorker(store, readers, embedder, observer=observer)
 
 
+async def _open_erasures(stack: AsyncExitStack, database: Database, databases: Databases) -> Erasures:
+    """Give the way to ask for erasures, and start to work on them where there is a role for it."""
+    reader = PostgresErasureStore(database)
+    if databases.eraser_url is None:
+        return Erasures(reader, None, requested=lambda: None)
+    eraser = await Database.connect(
+        databases.eraser_url, min_connections=0, max_connections=ERASER_POOL_SIZE, role=ERASER_ROLE
+    )
+    stack.push_async_callback(eraser.close)
+    vacuum_urls = [url for url in (databases.owner_url, databases.eraser_url) if url is not None]
+    worker = ErasureWorker(PostgresErasureWorkStore(eraser), PostgresReclaimer(eraser, vacuum_urls))
+    worker.start()
+    stack.push_async_callback(worker.stop)
+    return Erasures(reader, PostgresErasureStore(eraser), requested=worker.notice)
+
+
 async def _open_authentication(config: Config, stack: AsyncExitStack, database: Database) -> Authentication:
     tenant_store = PostgresTenantStore(database)
     if not config.requires_credential:
@@ -313,6 +340,7 @@ def _build_server(
     model_id: int,
     facts: DatabaseFacts,
     worker: IngestionWorker,
+    erasures: Erasures,
     observer: Observer,
 ) -> GrpcServer:
     return GrpcServer(
@@ -334,10 +362,11 @@ def _build_server(
         ),
         administration=AdministrationService(
             authentication,
-            TenantDirectory(PostgresTenantStore(database)),
-            TokenRegistry(PostgresTokenStore(database)),
-            AuditTrail(PostgresAuditStore(database)),
-            ServerInfo(
+            tenants=TenantDirectory(PostgresTenantStore(database)),
+            tokens=TokenRegistry(PostgresTokenStore(database)),
+            erasures=erasures,
+            audit=AuditTrail(PostgresAuditStore(database)),
+            info=ServerInfo(
                 version=__version__,
                 model=embedder.model,
                 postgres_version=facts.postgres_version,

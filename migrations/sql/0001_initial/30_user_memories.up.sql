@@ -10,6 +10,7 @@ CREATE TABLE user_memories (
     updated_by text        NOT NULL,
     PRIMARY KEY (tenant_id, user_id, agent_id)
 );
+ALTER TABLE user_memories ALTER COLUMN memory SET STATISTICS 0, ALTER COLUMN metadata SET STATISTICS 0;
 ALTER TABLE user_memories ENABLE ROW LEVEL SECURITY;
 ALTER TABLE user_memories FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON user_memories
@@ -29,8 +30,11 @@ CREATE TABLE user_memory_revisions (
     updated_at timestamptz NOT NULL,
     updated_by text        NOT NULL,
     PRIMARY KEY (tenant_id, user_id, agent_id, revision),
+    FOREIGN KEY (tenant_id, user_id, agent_id) REFERENCES user_memories (tenant_id, user_id, agent_id)
+        ON DELETE CASCADE,
     CHECK ((request_id IS NULL) = (request_sha256 IS NULL))
 );
+ALTER TABLE user_memory_revisions ALTER COLUMN memory SET STATISTICS 0, ALTER COLUMN metadata SET STATISTICS 0;
 CREATE UNIQUE INDEX user_memory_revisions_request
     ON user_memory_revisions (tenant_id, user_id, agent_id, request_id) WHERE request_id IS NOT NULL;
 ALTER TABLE user_memory_revisions ENABLE ROW LEVEL SECURITY;
@@ -51,8 +55,11 @@ CREATE TABLE user_memory_archive (
     archived_at timestamptz NOT NULL DEFAULT now(),
     model_id    smallint    NOT NULL REFERENCES embedding_models (id),
     embedding   vector(384) NOT NULL,
-    PRIMARY KEY (tenant_id, id)
+    PRIMARY KEY (tenant_id, id),
+    FOREIGN KEY (tenant_id, user_id, agent_id) REFERENCES user_memories (tenant_id, user_id, agent_id)
+        ON DELETE CASCADE
 );
+ALTER TABLE user_memory_archive ALTER COLUMN passage SET STATISTICS 0, ALTER COLUMN embedding SET STATISTICS 0;
 CREATE INDEX user_memory_archive_user ON user_memory_archive (tenant_id, user_id, agent_id);
 ALTER TABLE user_memory_archive ENABLE ROW LEVEL SECURITY;
 ALTER TABLE user_memory_archive FORCE ROW LEVEL SECURITY;

@@ -7,21 +7,32 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ingestion_jobs, ingestion_job_documents 
 GRANT SELECT ON tenants, embedding_models TO memsidecar_app;
 GRANT INSERT ON embedding_models TO memsidecar_app;
 GRANT SELECT ON api_tokens, audit_events TO memsidecar_app;
+GRANT SELECT, INSERT ON digest_keys TO memsidecar_app;
 
 GRANT SELECT, DELETE ON
     tenants, api_tokens, conversation_embeddings, superseded_turns, turn_speakers, user_memories,
     user_memory_revisions, user_memory_archive, documents, document_chunks, ingestion_jobs, ingestion_job_documents,
-    audit_events
+    audit_events, digest_keys, erasures
     TO memsidecar_eraser;
+GRANT INSERT ON digest_keys TO memsidecar_eraser;
+GRANT INSERT, UPDATE ON erasures TO memsidecar_eraser;
+GRANT UPDATE ON ingestion_jobs TO memsidecar_eraser;
 
 GRANT SELECT, INSERT, UPDATE ON tenants, api_tokens TO memsidecar_control;
 GRANT SELECT, UPDATE, DELETE ON ingestion_jobs TO memsidecar_control;
 GRANT SELECT, INSERT ON audit_events TO memsidecar_control;
+GRANT SELECT, UPDATE ON erasures TO memsidecar_control;
 
 GRANT SELECT ON alembic_version TO memsidecar_app;
 GRANT SELECT ON documents, document_chunks TO memsidecar_search;
 
--- Definer functions belong to the role they run as and are called by the app role alone. A new owner of a function needs
+-- Functions of the control plane that the eraser calls too; granted while they are still the owner's.
+GRANT EXECUTE ON FUNCTION
+    record_audit_event(uuid, text, text, text, text), claim_erasure(uuid, integer), find_erasure(uuid, uuid, boolean),
+    unvacuumed_tables(), mark_erasures_vacuumed(timestamptz), list_tenants(text, integer)
+    TO memsidecar_eraser;
+
+-- Definer functions belong to the role they run as and are called by the app role. A new owner of a function needs
 -- CREATE on its schema while the ownership changes hands, and not a moment longer. pg_temp comes last in their path, or a
 -- caller's temporary table could take the place of a real one.
 DO $$
@@ -49,5 +60,18 @@ BEGIN
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM memsidecar_control, memsidecar_search', current_schema());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO memsidecar_app, memsidecar_control, memsidecar_eraser, memsidecar_search',
                    current_schema());
+END
+$$;
+
+-- From Postgres 17 on the eraser may vacuum what it emptied; before, only an owner may.
+DO $$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 170000 THEN
+        GRANT MAINTAIN ON
+            conversation_embeddings, superseded_turns, turn_speakers, user_memories, user_memory_revisions,
+            user_memory_archive, documents, document_chunks, ingestion_jobs, ingestion_job_documents, tenants,
+            api_tokens, audit_events, digest_keys, erasures
+            TO memsidecar_eraser;
+    END IF;
 END
 $$;

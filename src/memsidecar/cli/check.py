@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from memsidecar.app import embedded_directory, open_databases
 from memsidecar.cli.console import output_console
-from memsidecar.cli.databases import attached, database_place
+from memsidecar.cli.databases import database_place
 from memsidecar.cli.failures import problems_of
 from memsidecar.cli.servers import IMPATIENT, explained
 from memsidecar.cli.settings import data_directory_option, model_directory_option
@@ -79,9 +79,8 @@ async def _check_database(config: Config) -> list[Finding]:
         return [
             Finding("database", f"none yet; 'memsidecar serve' makes one in {embedded_directory(config)}")
         ]
-    config = attached(config)
     try:
-        async with open_databases(config) as databases:
+        async with open_databases(config, join=True) as databases:
             database = await Database.connect(databases.app_url, max_connections=1)
             try:
                 return await _findings(config, database, databases.app_url)

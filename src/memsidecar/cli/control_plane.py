@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from memsidecar.app import OPERATOR, open_control_plane
-from memsidecar.cli.databases import attached, naming
+from memsidecar.cli.databases import naming
 from memsidecar.cli.failures import CommandFailed
 from memsidecar.config import Config
 from memsidecar.domain.errors import Problem
@@ -30,7 +30,7 @@ def with_control_plane(
 
     Uses the embedded Postgres of a running server where there is one, and starts it for the moment where not.
     """
-    config = attached(Config.from_environment(data_directory=data_directory))
+    config = Config.from_environment(data_directory=data_directory)
 
     async def run() -> R:
         with naming(config.database_url):

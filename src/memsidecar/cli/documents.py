@@ -11,7 +11,7 @@ import rich_click as click
 from rich.markup import escape
 
 from memsidecar.cli.console import error_console, item_progress, output_console, print_indented
-from memsidecar.cli.failures import CommandFailed, sentence
+from memsidecar.cli.failures import CommandFailed, ended
 from memsidecar.cli.servers import open_server, server_option
 from memsidecar.client import DocumentScope, DocumentType, NewDocument
 from memsidecar.domain.errors import Problem
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--user", default="", help="Whose documents they are.")
 @click.option("--global", "is_global", is_flag=True, help="Visible to every user of the tenant.")
-@click.option("--type", "document_type", type=click.Choice(list(DocumentType)), help="Default: guessed.")
+@click.option(
+    "--type",
+    "document_type",
+    type=click.Choice([each.value for each in DocumentType]),
+    help="Default: guessed.",
+)
 @click.option(
     "--language", default="", help="Language of word search, for example german. Default: the tenant's."
 )
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 def ingest(
     files: tuple[Path, ...],
     user: str,
-    document_type: DocumentType | None,
+    document_type: str | None,
     language: str,
     server: str | None,
     *,
@@ -65,7 +70,7 @@ def ingest(
     )
     if job.processed_documents < job.total_documents:
         raise CommandFailed(
-            [Problem(sentence(f"{error.document}: {error.error}"), "") for error in job.errors]
+            [Problem(ended(f"{error.document}: {error.error}"), "") for error in job.errors]
             or [Problem(f"Job {job.job_id} ended as {job.status}.", "Try again.")]
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import (
-    DatabaseBusy,
     DatabaseUnavailable,
     DomainError,
     InvalidInput,
@@ -30,7 +29,7 @@ def problems_of(error: DomainError) -> list[Problem]:
     if isinstance(error, SetupError):
         return [error.problem]
     if isinstance(error, InvalidInput):
-        return [Problem(f"{each.field} {each.description}.", "") for each in error.violations]
+        return [Problem(ended(f"{each.field} {each.description}"), "") for each in error.violations]
     return [Problem(sentence(error.message), _REMEDIES.get(type(error), ""))]
 
 
@@ -38,13 +37,16 @@ _REMEDIES: dict[type[DomainError], str] = {
     DatabaseUnavailable: (
         "Check that the database runs and that the database URL names the right host and port."
     ),
-    DatabaseBusy: (
-        "Raise max_connections of the database, lower MEMSIDECAR_POOL_SIZE, or put a PgBouncer in between."
-    ),
 }
 
 
 def sentence(text: str) -> str:
     """Start with a capital letter and end with a full stop."""
     text = text.strip()
-    return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    return ended(text[:1].upper() + text[1:])
+
+
+def ended(text: str) -> str:
+    """End with a full stop; for a text that starts with a name, which keeps its letters."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from memsidecar.cli.console import error_console, item_progress, output_console
-from memsidecar.cli.failures import CommandFailed, sentence
+from memsidecar.cli.failures import CommandFailed, ended
 from memsidecar.cli.servers import PATIENT, open_server, server_option
 from memsidecar.cli.turn_lines import read_turn
 from memsidecar.client import InvalidRequestError, RefusedTurn
@@ -101,7 +101,7 @@ def _check(paths: Iterable[tuple[str, Path]], defaults: Mapping[str, str]) -> in
         try:
             turn = read_turn(line, defaults)
         except ValueError as error:
-            problems.append(Problem(sentence(f"{place}: {error}"), ""))
+            problems.append(Problem(ended(f"{place}: {error}"), ""))
             continue
         missing = [name for name in ("agent_id", "user_id", "conversation_id") if not getattr(turn, name)]
         if missing:
@@ -144,7 +144,7 @@ def _store(client: MemoryClient, turns: Iterator[NumberedTurn], count: int) -> t
         while batch := list(islice(turns, BATCH_TURNS)):
             for item, result in zip(batch, _send(client, batch), strict=True):
                 if isinstance(result, RefusedTurn):
-                    refused.append(Problem(sentence(f"{item.place}: {result.message}"), ""))
+                    refused.append(Problem(ended(f"{item.place}: {result.message}"), ""))
                 elif result.repeated:
                     repeated += 1
                 else:

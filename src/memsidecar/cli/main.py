@@ -24,6 +24,7 @@ SUBCOMMANDS: Final = {
     "demo": ("memsidecar.cli.demo.command:demo", "Watch a memory at work: a conversation in, answers out."),
     "serve": ("memsidecar.cli.serve:serve", "Serve memory over gRPC until stopped."),
     "check": ("memsidecar.cli.check:check", "Say whether a deployment is healthy, and what to do if not."),
+    "health": ("memsidecar.cli.health:health", "Say by the exit status whether a server is ready."),
     "append": ("memsidecar.cli.turns:append", "Store one turn."),
     "recall": ("memsidecar.cli.turns:recall", "Find turns that matter for a question."),
     "import": ("memsidecar.cli.import_turns:import_turns", "Store many turns from files of JSON Lines."),
@@ -65,7 +66,7 @@ class LazyGroup(click.RichGroup):
 @click.command_panel("Start here", commands=["demo", "serve", "check"])
 @click.command_panel("Talk to a running server", commands=["append", "recall", "import", "ingest", "search"])
 @click.command_panel(
-    "Look after a deployment", commands=["tenant", "token", "migrate", "model", "completion"]
+    "Look after a deployment", commands=["tenant", "token", "migrate", "health", "model", "completion"]
 )
 @click.version_option(__version__, prog_name="memsidecar")
 @click.option("--verbose", is_flag=True, help="Log more, and show the traceback of an unexpected error.")
@@ -79,11 +80,20 @@ def command_line(context: click.Context, *, verbose: bool) -> None:
     set_up_logs("auto", "debug" if verbose else "warning")
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process: 0 when all went well, 1 on a failure, 2 on wrong usage."""
+def main() -> NoReturn:
+    """Be the command ``memsidecar``."""
     signal.signal(signal.SIGTERM, _end)
+    run(sys.argv[1:])
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Run a command and end: with 0 when all went well, 1 on a failure, 2 on wrong usage.
+
+    Raises:
+        SystemExit: Always.
+    """
     try:
-        command_line.main(args=arguments, prog_name="memsidecar")
+        command_line.main(args=list(arguments), prog_name="memsidecar")
     except CommandFailed as error:
         _show(error.problems)
     except DomainError as error:

@@ -9,18 +9,18 @@ import rich_click as click
 
 from memsidecar.app import open_databases
 from memsidecar.cli.console import output_console
-from memsidecar.cli.databases import attached, naming
+from memsidecar.cli.databases import naming
 from memsidecar.cli.settings import data_directory_option
 from memsidecar.config import Config
 from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.embedded.urls import APP, ERASER
-from memsidecar.postgres.migrations import head_revision
 from memsidecar.postgres.migrations import migrate as run_migrations
+from memsidecar.postgres.schema import head_revision
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from memsidecar.postgres.migrations import SchemaState
+    from memsidecar.postgres.schema import SchemaState
 
 
 @click.command()
@@ -45,7 +45,7 @@ def migrate(
     Runs as the owner role of MEMSIDECAR_OWNER_DATABASE_URL, or on the embedded Postgres when no DATABASE_URL is set.
     Several may run at once: the first does the work, the others wait and find nothing to do.
     """
-    config = attached(Config.from_environment(data_directory=data_directory))
+    config = Config.from_environment(data_directory=data_directory)
     before = asyncio.run(_migrate(config, revision, app_role, eraser_role))
     after = head_revision() if revision == "head" else revision
     output_console().print(
@@ -58,7 +58,7 @@ async def _migrate(
     config: Config, revision: str, app_role: str | None, eraser_role: str | None
 ) -> SchemaState:
     if config.database_url is None and config.owner_database_url is None:
-        async with open_databases(config) as databases:
+        async with open_databases(config, join=True) as databases:
             return await run_migrations(
                 databases.owner_url or "", revision=revision, app_login=APP, eraser_login=ERASER
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from memsidecar.cli.failures import CommandFailed, sentence
+from memsidecar.cli.failures import CommandFailed, ended, sentence
 from memsidecar.client import (
     DeadlineExceededError,
     ExhaustedError,
@@ -54,7 +54,7 @@ def open_server(address: str | None, retries: RetryPolicy = IMPATIENT) -> Iterat
 def explained(error: MemoryServiceError, address: str) -> list[Problem]:
     """Say what a failed call means to the person at the terminal."""
     if isinstance(error, InvalidRequestError) and error.violations:
-        return [Problem(sentence(f"{each.field} {each.description}"), "") for each in error.violations]
+        return [Problem(ended(f"{each.field} {each.description}"), "") for each in error.violations]
     if isinstance(error, UnavailableError) and not error.reason:
         return [Problem(f"No memsidecar answers at {address}.", _START_IT)]
     return [Problem(sentence(error.message), _REMEDIES.get(type(error), ""))]

@@ -31,7 +31,11 @@ MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--user", required=True, help="The user whose memory it is.")
 @click.option("--conversation", required=True, help="The conversation it belongs to.")
 @click.option(
-    "--role", type=click.Choice(list(Role)), default=Role.USER, show_default=True, help="Who produced it."
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default="user",
+    show_default=True,
+    help="Who produced it.",
 )
 @click.option("--speaker", default="", help="Name of who said it.")
 @click.option("--occurred-at", type=MOMENT, help="When it was said, in UTC. Default: now.")
@@ -45,7 +49,7 @@ def append(
     agent: UUID,
     user: str,
     conversation: str,
-    role: Role,
+    role: str,
     speaker: str,
     occurred_at: datetime | None,
     event: tuple[str, str] | None,
@@ -86,8 +90,8 @@ def append(
 @click.option("-k", "--top-k", type=click.IntRange(1, 200), default=10, show_default=True, help="How many.")
 @click.option(
     "--mode",
-    type=click.Choice(list(RecallMode)),
-    default=RecallMode.FUSED,
+    type=click.Choice([mode.value for mode in RecallMode]),
+    default="fused",
     show_default=True,
     help="How to find.",
 )
@@ -106,7 +110,7 @@ def recall(
     since: datetime | None,
     until: datetime | None,
     top_k: int,
-    mode: RecallMode,
+    mode: str,
     neighbours: int,
     server: str | None,
     explain: bool,

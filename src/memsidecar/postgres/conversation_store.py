@@ -200,11 +200,10 @@ class PostgresConversationStore:
 
 
 def _locks(tenant_id: UUID, turns: Sequence[NewTurn]) -> list[AdvisoryLock]:
-    """Lock whose turns may be named by an event; a row without one can neither change another nor be changed."""
+    """Lock the memories that are written to: those who say something share, an edit or a deletion has it alone."""
     return [
         turns_lock(tenant_id, turn.agent_id, turn.user_id, shared=turn.action is TurnAction.SAID)
         for turn in turns
-        if turn.event is not None or turn.target is not None
     ]
 
 

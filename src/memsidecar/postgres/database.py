@@ -11,7 +11,7 @@ import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded, DomainError
 from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
-from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.errors import connection_error, domain_error
 from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.queries import statement_name
 from memsidecar.postgres.vectors import register_vector_codec
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 
+ERASER_ROLE = "memsidecar_eraser"
+"""The role that alone may delete what is append-only."""
+
 
 async def _keep_session_state(_connection: asyncpg.Connection) -> None:
     """Replace asyncpg's reset on release, which costs a round trip.
@@ -37,10 +40,16 @@ class Database:
     """A pool of connections of one role."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, acquire_timeout: float, observer: Observer = UNOBSERVED
+        self,
+        pool: asyncpg.Pool,
+        *,
+        acquire_timeout: float,
+        role: str | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self._role_setting = "" if role is None else f"SET LOCAL ROLE {role};"
         self._observer = observer
         self._acquiring = 0
 
@@ -54,6 +63,7 @@ class Database:
         acquire_timeout: float = 5.0,
         connect_timeout: float = 5.0,
         statement_cache_size: int = 256,
+        role: str | None = None,
         observer: Observer = UNOBSERVED,
     ) -> Database:
         """Open a pool.
@@ -66,11 +76,12 @@ class Database:
             connect_timeout: Seconds a connection attempt may take.
             statement_cache_size: Prepared statements kept per connection; 0 for a PgBouncer without
                 ``max_prepared_statements``.
+            role: Role that every transaction takes on, of which the login role is a member; None for the login role.
             observer: Is told how long connections are waited for and transactions take.
 
         Raises:
             DatabaseUnavailable: Nothing answers at the address.
-            DatabaseBusy: The server accepts no more connections.
+            SetupError: The server has no room, or refuses the user, the password or the database.
         """
         try:
             pool = await asyncpg.create_pool(
@@ -84,8 +95,8 @@ class Database:
                 server_settings={"application_name": "memsidecar"},
             )
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise domain_error(error) or error from error
-        return cls(pool, acquire_timeout=acquire_timeout, observer=observer)
+            raise connection_error(error) or error from error
+        return cls(pool, acquire_timeout=acquire_timeout, role=role, observer=observer)
 
     def use(self) -> PoolUse:
         """Tell how the pool is doing."""
@@ -146,7 +157,7 @@ class Database:
     async def _transaction(self, setting: str, deadline: float | None) -> AsyncIterator[Connection]:
         try:
             async with self._connection(deadline) as connection:
-                begin = f"BEGIN; SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
+                begin = f"BEGIN; {self._role_setting} SET LOCAL jit = off; {_statement_timeout(deadline)} {setting}"
                 with self._observer.stage(Stage.DATABASE):
                     try:
                         await connection.execute(begin)

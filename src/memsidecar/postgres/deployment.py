@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import Problem, SetupError
-from memsidecar.postgres.migrations import SchemaState, head_revision, schema_state, version_problem
 from memsidecar.postgres.queries import load_queries
+from memsidecar.postgres.schema import SchemaState, head_revision, schema_state, version_problem
 
 if TYPE_CHECKING:
     from memsidecar.postgres.database import Database
@@ -22,6 +22,7 @@ class DatabaseFacts:
     postgres_version: str
     postgres_major: int
     pgvector_version: str | None
+    """As created in the database, else as the server would create it; None when the server does not have it."""
     schema: SchemaState
     role: str
     is_superuser: bool

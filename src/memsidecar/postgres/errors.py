@@ -13,6 +13,8 @@ from memsidecar.domain.errors import (
     DeadlineExceeded,
     DomainError,
     NotFound,
+    Problem,
+    SetupError,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,31 @@ _BY_SQLSTATE: dict[str, Callable[[], DomainError]] = {
 }
 _UNAVAILABLE_CLASSES = ("08", "57P", "58")
 """Connection exceptions, operator intervention (shutdown, crash, cannot connect now), and system errors."""
+
+
+_SETUP_PROBLEMS = {
+    "28000": Problem(
+        "the database does not let this user in.",
+        "Correct user and password in the database URL, or what pg_hba.conf allows.",
+    ),
+    "28P01": Problem("the database refuses this password.", "Correct user and password in the database URL."),
+    "53300": Problem(
+        "the database accepts no more connections.",
+        "Raise max_connections of the database, lower MEMSIDECAR_POOL_SIZE, or put a PgBouncer in between.",
+    ),
+    "3D000": Problem(
+        "the database that the URL names does not exist.",
+        "Create it, or correct the name in the database URL.",
+    ),
+}
+"""What only correcting the configuration can mend, by the SQLSTATE of a failed connection."""
+
+
+def connection_error(error: BaseException) -> DomainError | None:
+    """Give the domain error that a failed attempt to connect means, or None when it is a defect of ours."""
+    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _SETUP_PROBLEMS:
+        return SetupError(_SETUP_PROBLEMS[error.sqlstate])
+    return domain_error(error)
 
 
 def domain_error(error: BaseException) -> DomainError | None:

@@ -34,6 +34,11 @@ def user_memory_lock(tenant_id: UUID, agent_id: UUID, user_id: str) -> AdvisoryL
     return AdvisoryLock(_key("user_memory", tenant_id, agent_id, user_id))
 
 
+def erasures_lock(tenant_id: UUID) -> AdvisoryLock:
+    """Lock the list of a tenant's erasures: requests come one after the other."""
+    return AdvisoryLock(_key("erasures", tenant_id))
+
+
 def lock_statements(locks: Iterable[AdvisoryLock]) -> str:
     """Write the statements that take locks, each once, in an order that is the same everywhere: nobody deadlocks."""
     strongest: dict[int, AdvisoryLock] = {}

@@ -21,6 +21,7 @@ from memsidecar.rpc.administration_messages import (
     token_message,
 )
 from memsidecar.rpc.audit_handlers import AuditHandlers
+from memsidecar.rpc.erasure_handlers import ErasureHandlers
 from memsidecar.rpc.messages import model_message
 from memsidecar.rpc.validation import Violations
 from memsidecar.v1 import administration_pb2 as pb
@@ -29,6 +30,7 @@ from memsidecar.v1.administration_pb2_grpc import AdministrationServiceServicer
 if TYPE_CHECKING:
     from memsidecar.domain.audit import AuditTrail
     from memsidecar.domain.embedding import ModelIdentity
+    from memsidecar.domain.erasure import Erasures
     from memsidecar.domain.tenants import TenantDirectory
     from memsidecar.domain.tokens import TokenRegistry
     from memsidecar.rpc.authentication import Authentication
@@ -51,20 +53,23 @@ class ServerInfo:
     schema_revision: str
 
 
-class AdministrationService(AuditHandlers, AdministrationServiceServicer):
+class AdministrationService(ErasureHandlers, AuditHandlers, AdministrationServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
         self,
         authentication: Authentication,
+        *,
         tenants: TenantDirectory,
         tokens: TokenRegistry,
+        erasures: Erasures,
         audit: AuditTrail,
         info: ServerInfo,
     ) -> None:
         self._authentication = authentication
         self._tenants = tenants
         self._tokens = tokens
+        self._erasures = erasures
         self._audit = audit
         self._info = info
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import grpc
@@ -107,6 +108,9 @@ class GrpcServer:
             ) from error
         await self._health.start()
         await self._server.start()
+        if address.startswith("unix:"):
+            # Whoever shares the group may call, as an agent does whose Pod has the socket in a shared volume.
+            os.chmod(address.removeprefix("unix:"), 0o660)  # noqa: PTH101 - nothing to wait for
         return int(port)
 
     async def stop(self, grace_seconds: float) -> None:

@@ -839,6 +839,7 @@ class Erasure(_message.Message):
     ERASED_FIELD_NUMBER: _builtins.int
     REMAINING_ROWS_FIELD_NUMBER: _builtins.int
     VACUUMED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     erasure_id: _builtins.str
     """UUID."""
     status: Global___ErasureStatus.ValueType
@@ -846,7 +847,9 @@ class Erasure(_message.Message):
     kind: _builtins.str
     """`user`, `conversation` or `tenant`."""
     subject_digest: _builtins.str
-    """Hex HMAC-SHA-256 of the subject under the tenant's key, so that a receipt can be matched to a known subject."""
+    """Hex HMAC-SHA-256 of the subject under the tenant's key, so that a receipt can be matched to a known subject: over
+    kind, user_id, conversation_id and agent_id, joined by NUL.
+    """
     requested_by: _builtins.str
     """Who asked: the name of the credential."""
     reason: _builtins.str
@@ -854,7 +857,11 @@ class Erasure(_message.Message):
     remaining_rows: _builtins.int
     """Rows found by the check at the end; 0 when complete."""
     vacuumed: _builtins.bool
-    """True once the space was vacuumed, so that table and index files hold nothing of it."""
+    """True once the space was vacuumed, so that table and index files hold nothing of it. Needs a database role that may:
+    without one it stays false until `memsidecar maintain` ran with the owner's.
+    """
+    error: _builtins.str
+    """Why it failed; empty unless it did."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp:
         """When it was asked for."""
@@ -881,10 +888,11 @@ class Erasure(_message.Message):
         erased: _abc.Iterable[Global___ErasedRows] | None = ...,
         remaining_rows: _builtins.int = ...,
         vacuumed: _builtins.bool = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "erased", b"erased", "erasure_id", b"erasure_id", "kind", b"kind", "reason", b"reason", "remaining_rows", b"remaining_rows", "requested_at", b"requested_at", "requested_by", b"requested_by", "status", b"status", "subject_digest", b"subject_digest", "vacuumed", b"vacuumed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "erased", b"erased", "erasure_id", b"erasure_id", "error", b"error", "kind", b"kind", "reason", b"reason", "remaining_rows", b"remaining_rows", "requested_at", b"requested_at", "requested_by", b"requested_by", "status", b"status", "subject_digest", b"subject_digest", "vacuumed", b"vacuumed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -196,28 +196,33 @@ class AdministrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EraseUser(self, request, context):
-        """Erases everything that came from one user. Needs `admin`. Safe to repeat with `request_id`.
+        """Erases everything that came from one user: the user's turns, memories, documents and jobs, and what the user said in
+        the memory of others. Waits up to 5 seconds for the end; a longer erasure goes on by itself and survives a crash. A
+        repetition with the same `request_id`, or while the erasure has not ended, is the same erasure. Needs `admin`.
+
+        Errors: FAILED_PRECONDITION when the server has no eraser role; INVALID_ARGUMENT when `reason` names the subject.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseConversation(self, request, context):
-        """Erases one conversation. Needs `admin`. Safe to repeat with `request_id`.
+        """Erases one conversation: its turns with all that happened to them. Otherwise as EraseUser. Needs `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseTenant(self, request, context):
-        """Erases a tenant and everything in it. Needs `operator`. Safe to repeat with `request_id`.
+        """Erases a tenant and everything in it, its tokens and audit trail included; the receipt stays. Otherwise as EraseUser.
+        Needs `operator`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetErasure(self, request, context):
-        """Reads how far an erasure is, and its receipt. Needs `admin`.
+        """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,13 +56,20 @@ class AdministrationServiceStub:
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_administration_pb2.RevokeTokenRequest, _administration_pb2.RevokeTokenResponse]
     """Ends a token on every replica within seconds. Needs `admin`."""
     EraseUser: _grpc.UnaryUnaryMultiCallable[_administration_pb2.EraseUserRequest, _administration_pb2.EraseUserResponse]
-    """Erases everything that came from one user. Needs `admin`. Safe to repeat with `request_id`."""
+    """Erases everything that came from one user: the user's turns, memories, documents and jobs, and what the user said in
+    the memory of others. Waits up to 5 seconds for the end; a longer erasure goes on by itself and survives a crash. A
+    repetition with the same `request_id`, or while the erasure has not ended, is the same erasure. Needs `admin`.
+
+    Errors: FAILED_PRECONDITION when the server has no eraser role; INVALID_ARGUMENT when `reason` names the subject.
+    """
     EraseConversation: _grpc.UnaryUnaryMultiCallable[_administration_pb2.EraseConversationRequest, _administration_pb2.EraseConversationResponse]
-    """Erases one conversation. Needs `admin`. Safe to repeat with `request_id`."""
+    """Erases one conversation: its turns with all that happened to them. Otherwise as EraseUser. Needs `admin`."""
     EraseTenant: _grpc.UnaryUnaryMultiCallable[_administration_pb2.EraseTenantRequest, _administration_pb2.EraseTenantResponse]
-    """Erases a tenant and everything in it. Needs `operator`. Safe to repeat with `request_id`."""
+    """Erases a tenant and everything in it, its tokens and audit trail included; the receipt stays. Otherwise as EraseUser.
+    Needs `operator`.
+    """
     GetErasure: _grpc.UnaryUnaryMultiCallable[_administration_pb2.GetErasureRequest, _administration_pb2.GetErasureResponse]
-    """Reads how far an erasure is, and its receipt. Needs `admin`."""
+    """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND."""
     ExportUser: _grpc.UnaryStreamMultiCallable[_administration_pb2.ExportUserRequest, _administration_pb2.ExportUserResponse]
     """Streams everything held about a user as JSON Lines. Needs `admin`."""
     ImportUser: _grpc.StreamUnaryMultiCallable[_administration_pb2.ImportUserRequest, _administration_pb2.ImportUserResponse]
@@ -100,13 +107,20 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     RevokeToken: _aio.UnaryUnaryMultiCallable[_administration_pb2.RevokeTokenRequest, _administration_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Ends a token on every replica within seconds. Needs `admin`."""
     EraseUser: _aio.UnaryUnaryMultiCallable[_administration_pb2.EraseUserRequest, _administration_pb2.EraseUserResponse]  # type: ignore[assignment]
-    """Erases everything that came from one user. Needs `admin`. Safe to repeat with `request_id`."""
+    """Erases everything that came from one user: the user's turns, memories, documents and jobs, and what the user said in
+    the memory of others. Waits up to 5 seconds for the end; a longer erasure goes on by itself and survives a crash. A
+    repetition with the same `request_id`, or while the erasure has not ended, is the same erasure. Needs `admin`.
+
+    Errors: FAILED_PRECONDITION when the server has no eraser role; INVALID_ARGUMENT when `reason` names the subject.
+    """
     EraseConversation: _aio.UnaryUnaryMultiCallable[_administration_pb2.EraseConversationRequest, _administration_pb2.EraseConversationResponse]  # type: ignore[assignment]
-    """Erases one conversation. Needs `admin`. Safe to repeat with `request_id`."""
+    """Erases one conversation: its turns with all that happened to them. Otherwise as EraseUser. Needs `admin`."""
     EraseTenant: _aio.UnaryUnaryMultiCallable[_administration_pb2.EraseTenantRequest, _administration_pb2.EraseTenantResponse]  # type: ignore[assignment]
-    """Erases a tenant and everything in it. Needs `operator`. Safe to repeat with `request_id`."""
+    """Erases a tenant and everything in it, its tokens and audit trail included; the receipt stays. Otherwise as EraseUser.
+    Needs `operator`.
+    """
     GetErasure: _aio.UnaryUnaryMultiCallable[_administration_pb2.GetErasureRequest, _administration_pb2.GetErasureResponse]  # type: ignore[assignment]
-    """Reads how far an erasure is, and its receipt. Needs `admin`."""
+    """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND."""
     ExportUser: _aio.UnaryStreamMultiCallable[_administration_pb2.ExportUserRequest, _administration_pb2.ExportUserResponse]  # type: ignore[assignment]
     """Streams everything held about a user as JSON Lines. Needs `admin`."""
     ImportUser: _aio.StreamUnaryMultiCallable[_administration_pb2.ImportUserRequest, _administration_pb2.ImportUserResponse]  # type: ignore[assignment]
@@ -201,7 +215,12 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.EraseUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.EraseUserResponse, _abc.Awaitable[_administration_pb2.EraseUserResponse]]:
-        """Erases everything that came from one user. Needs `admin`. Safe to repeat with `request_id`."""
+        """Erases everything that came from one user: the user's turns, memories, documents and jobs, and what the user said in
+        the memory of others. Waits up to 5 seconds for the end; a longer erasure goes on by itself and survives a crash. A
+        repetition with the same `request_id`, or while the erasure has not ended, is the same erasure. Needs `admin`.
+
+        Errors: FAILED_PRECONDITION when the server has no eraser role; INVALID_ARGUMENT when `reason` names the subject.
+        """
 
     @_abc_1.abstractmethod
     def EraseConversation(
@@ -209,7 +228,7 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.EraseConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.EraseConversationResponse, _abc.Awaitable[_administration_pb2.EraseConversationResponse]]:
-        """Erases one conversation. Needs `admin`. Safe to repeat with `request_id`."""
+        """Erases one conversation: its turns with all that happened to them. Otherwise as EraseUser. Needs `admin`."""
 
     @_abc_1.abstractmethod
     def EraseTenant(
@@ -217,7 +236,9 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.EraseTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.EraseTenantResponse, _abc.Awaitable[_administration_pb2.EraseTenantResponse]]:
-        """Erases a tenant and everything in it. Needs `operator`. Safe to repeat with `request_id`."""
+        """Erases a tenant and everything in it, its tokens and audit trail included; the receipt stays. Otherwise as EraseUser.
+        Needs `operator`.
+        """
 
     @_abc_1.abstractmethod
     def GetErasure(
@@ -225,7 +246,7 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.GetErasureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.GetErasureResponse, _abc.Awaitable[_administration_pb2.GetErasureResponse]]:
-        """Reads how far an erasure is, and its receipt. Needs `admin`."""
+        """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ExportUser(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,11 +44,16 @@ def demo(data_directory: Path | None, listen: str, *, stay: bool) -> None:
     Needs neither a database nor root; the first run installs the embedding model.
     """
     with _directory(data_directory) as directory:
-        config = replace(
-            Config.from_environment(listen=listen, authentication="none", data_directory=directory),
-            database_url=None,
-            owner_database_url=None,
-            eraser_database_url=None,
+        given = Config.from_environment()
+        # Whatever server is configured here stays untouched: only what is about the model is taken over.
+        config = Config.from_environment(
+            {},
+            listen=listen,
+            data_directory=directory,
+            model_directory=given.model_directory,
+            model_source=given.model_source,
+            model_precision=given.model_precision,
+            embedding_threads=given.embedding_threads,
         )
         install_with_progress(config, error_console())
         asyncio.run(_run(config, DemoDisplay(output_console()), stay=stay))

@@ -21,7 +21,10 @@ tenant_tables AS (
 SELECT
     current_setting('server_version') AS postgres_version,
     current_setting('server_version_num')::integer AS postgres_version_number,
-    (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_version,
+    coalesce(
+        (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+        (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')
+    ) AS pgvector_version,
     me.rolname::text AS role,
     me.rolsuper AS is_superuser,
     me.rolbypassrls AS bypasses_rls,
