@@ -18,6 +18,7 @@ CHECKS: dict[str, list[str]] = {
     "proto lint": ["buf", "lint", "proto"],
     "proto breaking": ["python", "-m", "tools.breaking"],
     "generated code": ["python", "-m", "tools.generate", "--check"],
+    "API reference": ["python", "-m", "tools.api_reference", "--check"],
     "lock files": ["python", "-m", "tools.lock", "--check"],
 }
 

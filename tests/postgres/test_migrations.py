@@ -14,7 +14,8 @@ import pytest
 
 from memsidecar.domain.errors import SetupError
 from memsidecar.postgres.embedded.installation import find_installation
-from memsidecar.postgres.migrations import head_revision, migrate, schema_state, version_problem
+from memsidecar.postgres.migrations import migrate
+from memsidecar.postgres.schema import head_revision, migrations_directory, schema_state, version_problem
 
 if TYPE_CHECKING:
     from tests.conftest import TestDatabase
@@ -111,3 +112,10 @@ def test_other_versions_are_refused_with_a_sentence(
 )
 def test_supported_versions_are_taken(postgres: int, pgvector: str) -> None:
     assert version_problem(postgres, pgvector) is None
+
+
+def test_the_last_revision_by_name_is_the_head() -> None:
+    """The server finds it by name, without loading Alembic."""
+    from alembic.script import ScriptDirectory
+
+    assert head_revision() == ScriptDirectory(str(migrations_directory())).get_current_head()

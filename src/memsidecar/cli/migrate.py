@@ -14,13 +14,13 @@ from memsidecar.cli.settings import data_directory_option
 from memsidecar.config import Config
 from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.embedded.urls import APP, ERASER
-from memsidecar.postgres.migrations import head_revision
 from memsidecar.postgres.migrations import migrate as run_migrations
+from memsidecar.postgres.schema import head_revision
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from memsidecar.postgres.migrations import SchemaState
+    from memsidecar.postgres.schema import SchemaState
 
 
 @click.command()

@@ -16,7 +16,6 @@ from memsidecar.app import embedded_directory, run_sidecar
 from memsidecar.cli.console import error_console
 from memsidecar.cli.databases import naming
 from memsidecar.cli.main import verbose
-from memsidecar.cli.model import install_with_progress
 from memsidecar.cli.settings import data_directory_option, model_directory_option
 from memsidecar.config import Config
 from memsidecar.embedding.model_files import installed_directory
@@ -51,6 +50,9 @@ def serve(
     set_up_logs(config.log_format, "debug" if verbose(context) else config.log_level)
     console = error_console()
     if not installed_directory(config.model_directory).is_dir():
+        # What installs a model costs 39 MB of memory, and an image with the model in it leaves it out.
+        from memsidecar.cli.model import install_with_progress  # noqa: PLC0415
+
         install_with_progress(config, console)
     asyncio.run(_serve(config, console))
 

@@ -43,6 +43,8 @@ HEADROOM: Final = 1.2
 class ActivationRange:
     """What goes into one product, after outlying channels were divided down."""
 
+    name: str
+    """The product's name in the graph."""
     lowest: float
     highest: float
     divisors: Mapping[int, float]
@@ -70,6 +72,7 @@ def read_activation_ranges() -> dict[str, ActivationRange]:
     """Read the measured range of every product, by the product's name."""
     return {
         product: ActivationRange(
+            name=product,
             lowest=entry["lowest"],
             highest=entry["highest"],
             divisors={int(channel): divisor for channel, divisor in entry["divisors"].items()},
@@ -85,18 +88,19 @@ def quantise_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDA
 
 
 def int8_product(
-    graph: GraphBuilder, inputs: str, matrix: NDArray[np.float32], name: str, measured: ActivationRange
+    graph: GraphBuilder, inputs: str, matrix: NDArray[np.float32], bias: str, product: ActivationRange
 ) -> str:
-    """Add ``inputs @ matrix`` with both sides in 8 bits; gives the name of the float32 result."""
-    if measured.divisors:
-        factors = measured.channel_factors(len(matrix))
+    """Add ``inputs @ matrix + bias`` with the product in 8 bits; gives the name of the float32 result."""
+    name = product.name
+    if product.divisors:
+        factors = product.channel_factors(len(matrix))
         inputs = graph.node(
             "Mul", [inputs, graph.constant(f"{name}.inverse", 1 / factors)], f"{name}.divided"
         )
         matrix = matrix * factors[:, np.newaxis]
     integers, scales = quantise_columns(matrix)
-    step = graph.constant(f"{name}.step", np.array(measured.step))
-    zero = graph.constant(f"{name}.zero", np.array(measured.zero))
+    step = graph.constant(f"{name}.step", np.array(product.step))
+    zero = graph.constant(f"{name}.zero", np.array(product.zero))
     quantised = graph.node("QuantizeLinear", [inputs, step, zero], f"{name}.quantised")
     return graph.node(
         "MatMulIntegerToFloat",
@@ -106,6 +110,8 @@ def int8_product(
             step,
             graph.constant(f"{name}.weight_scale", scales),
             zero,
+            "",
+            bias,
         ],
         name,
         domain="com.microsoft",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import Problem, SetupError
-from memsidecar.postgres.migrations import SchemaState, head_revision, schema_state, version_problem
 from memsidecar.postgres.queries import load_queries
+from memsidecar.postgres.schema import SchemaState, head_revision, schema_state, version_problem
 
 if TYPE_CHECKING:
     from memsidecar.postgres.database import Database

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import asyncpg
 from alembic import command, op
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import pool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.errors import connection_error
+from memsidecar.postgres.schema import SchemaState, head_revision, migrations_directory, version_problem
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,41 +27,6 @@ if TYPE_CHECKING:
 
 LOCK_KEY = 0x6D656D73
 """Key of the advisory lock: the ASCII bytes of "mems"."""
-
-OLDEST_POSTGRES = 16
-NEWEST_POSTGRES = 18
-OLDEST_PGVECTOR = (0, 8, 4)
-"""First release with the iterative scan fixes that recall depends on."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaState:
-    """Where a database stands."""
-
-    current: str | None
-    """Revision of the database; None before the first migration."""
-    head: str
-    """Revision this version needs."""
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.current == self.head
-
-
-def migrations_directory() -> Path:
-    """Find the revisions: inside an installed package, else at the top of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent.parent / "migrations"
-
-
-def head_revision() -> str:
-    """Give the revision this version of the program needs."""
-    head = ScriptDirectory(str(migrations_directory())).get_current_head()
-    if head is None:
-        raise LookupError("the migrations directory holds no revision")
-    return head
 
 
 def run_scripts(revision: str, direction: str) -> None:
@@ -119,13 +82,6 @@ async def migrate(
         await engine.dispose()
 
 
-async def schema_state(connection: asyncpg.Connection) -> SchemaState:
-    """Read where a database stands, as any role."""
-    known = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-    current = await connection.fetchval("SELECT version_num FROM alembic_version") if known else None
-    return SchemaState(current, head_revision())
-
-
 def _quoted(connection: AsyncConnection, role: str) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(role)
 
@@ -155,31 +111,6 @@ async def _check_versions(connection: AsyncConnection) -> None:
     problem = version_problem(number // 10000, installed or vector)
     if problem is not None:
         raise SetupError(problem)
-
-
-def version_problem(postgres_major: int, pgvector: str | None) -> Problem | None:
-    """Say what is wrong with the versions of a database, or None.
-
-    Args:
-        postgres_major: For example 18.
-        pgvector: For example ``0.8.6``; None when the server does not have it.
-    """
-    if not OLDEST_POSTGRES <= postgres_major <= NEWEST_POSTGRES:
-        return Problem(
-            f"this database is PostgreSQL {postgres_major}; memsidecar runs on {OLDEST_POSTGRES} to {NEWEST_POSTGRES}.",
-            "Use a database of one of these versions.",
-        )
-    if pgvector is None:
-        return Problem(
-            "this PostgreSQL server does not have the extension pgvector.",
-            "Install pgvector 0.8.4 or newer on the server (package postgresql-NN-pgvector, or an image that has it).",
-        )
-    if tuple(int(part) for part in pgvector.split(".")[:3]) < OLDEST_PGVECTOR:
-        return Problem(
-            f"this database has pgvector {pgvector}; memsidecar needs 0.8.4 or newer.",
-            "Install a newer pgvector on the server, then run ALTER EXTENSION vector UPDATE as its owner.",
-        )
-    return None
 
 
 def _run_alembic(connection: Connection, revision: str, before: SchemaState) -> None:
