@@ -473,10 +473,6 @@ CREATE FUNCTION public.mark_erasures_vacuumed(vacuum_began_at timestamp with tim
     WHERE status = 'completed' AND vacuumed_at IS NULL AND completed_at <= vacuum_began_at
     $$;
 
-CREATE FUNCTION public.matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((((((((((((((((((((((((((((((((CASE WHEN (words @@ (terms)[1]) THEN 1 ELSE 0 END)::bigint + CASE WHEN (words @@ (terms)[2]) THEN 2 ELSE 0 END) + CASE WHEN (words @@ (terms)[3]) THEN 4 ELSE 0 END) + CASE WHEN (words @@ (terms)[4]) THEN 8 ELSE 0 END) + CASE WHEN (words @@ (terms)[5]) THEN 16 ELSE 0 END) + CASE WHEN (words @@ (terms)[6]) THEN 32 ELSE 0 END) + CASE WHEN (words @@ (terms)[7]) THEN 64 ELSE 0 END) + CASE WHEN (words @@ (terms)[8]) THEN 128 ELSE 0 END) + CASE WHEN (words @@ (terms)[9]) THEN 256 ELSE 0 END) + CASE WHEN (words @@ (terms)[10]) THEN 512 ELSE 0 END) + CASE WHEN (words @@ (terms)[11]) THEN 1024 ELSE 0 END) + CASE WHEN (words @@ (terms)[12]) THEN 2048 ELSE 0 END) + CASE WHEN (words @@ (terms)[13]) THEN 4096 ELSE 0 END) + CASE WHEN (words @@ (terms)[14]) THEN 8192 ELSE 0 END) + CASE WHEN (words @@ (terms)[15]) THEN 16384 ELSE 0 END) + CASE WHEN (words @@ (terms)[16]) THEN 32768 ELSE 0 END) + CASE WHEN (words @@ (terms)[17]) THEN 65536 ELSE 0 END) + CASE WHEN (words @@ (terms)[18]) THEN 131072 ELSE 0 END) + CASE WHEN (words @@ (terms)[19]) THEN 262144 ELSE 0 END) + CASE WHEN (words @@ (terms)[20]) THEN 524288 ELSE 0 END) + CASE WHEN (words @@ (terms)[21]) THEN 1048576 ELSE 0 END) + CASE WHEN (words @@ (terms)[22]) THEN 2097152 ELSE 0 END) + CASE WHEN (words @@ (terms)[23]) THEN 4194304 ELSE 0 END) + CASE WHEN (words @@ (terms)[24]) THEN 8388608 ELSE 0 END) + CASE WHEN (words @@ (terms)[25]) THEN 16777216 ELSE 0 END) + CASE WHEN (words @@ (terms)[26]) THEN 33554432 ELSE 0 END) + CASE WHEN (words @@ (terms)[27]) THEN 67108864 ELSE 0 END) + CASE WHEN (words @@ (terms)[28]) THEN 134217728 ELSE 0 END) + CASE WHEN (words @@ (terms)[29]) THEN 268435456 ELSE 0 END) + CASE WHEN (words @@ (terms)[30]) THEN 536870912 ELSE 0 END) + CASE WHEN (words @@ (terms)[31]) THEN 1073741824 ELSE 0 END) + CASE WHEN (words @@ (terms)[32]) THEN '2147483648'::bigint ELSE (0)::bigint END);
-
 CREATE FUNCTION public.query_condition(languages text[], query text) RETURNS tsquery
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET client_min_messages TO 'error'
@@ -669,7 +665,10 @@ WITH (autovacuum_vacuum_insert_scale_factor='0.02', autovacuum_vacuum_insert_thr
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN speaker_name SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN content SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN metadata SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN lexemes SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN lexemes SET STORAGE MAIN;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding SET STATISTICS 0;
+ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STATISTICS 0;
 ALTER TABLE ONLY public.conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
 
 ALTER TABLE ONLY public.conversation_embeddings FORCE ROW LEVEL SECURITY;
@@ -1029,7 +1028,7 @@ CREATE INDEX conversation_embeddings_conversation ON public.conversation_embeddi
 
 CREATE UNIQUE INDEX conversation_embeddings_event ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, source, event_id) WHERE (event_id IS NOT NULL);
 
-CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC);
+CREATE INDEX conversation_embeddings_scope ON public.conversation_embeddings USING btree (tenant_id, agent_id, user_id, created_at DESC) INCLUDE (id, model_id, occurred_at, role, embedding_half);
 
 CREATE INDEX conversation_embeddings_speaker ON public.conversation_embeddings USING btree (tenant_id, speaker_id) WHERE ((speaker_id <> ''::text) AND (user_id <> speaker_id));
 
@@ -1064,6 +1063,8 @@ CREATE INDEX superseded_turns_scope ON public.superseded_turns USING btree (tena
 CREATE INDEX user_memory_archive_user ON public.user_memory_archive USING btree (tenant_id, user_id, agent_id);
 
 CREATE UNIQUE INDEX user_memory_revisions_request ON public.user_memory_revisions USING btree (tenant_id, user_id, agent_id, request_id) WHERE (request_id IS NOT NULL);
+
+CREATE STATISTICS public.conversation_embeddings_dependencies (dependencies) ON tenant_id, agent_id, user_id, conversation_id FROM public.conversation_embeddings;
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 

@@ -1,4 +1,3 @@
-DROP FUNCTION matched_terms(tsvector, tsquery[]);
 DROP TABLE turn_speakers;
 DROP TABLE superseded_turns;
 DROP TABLE conversation_embeddings;

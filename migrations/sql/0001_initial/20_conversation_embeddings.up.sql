@@ -51,6 +51,8 @@ CREATE TABLE conversation_embeddings (
 -- the few that matter. With both in the row, or none, the scan is several times slower.
 ALTER TABLE conversation_embeddings ALTER COLUMN embedding_half SET STORAGE PLAIN;
 ALTER TABLE conversation_embeddings ALTER COLUMN embedding SET STORAGE EXTERNAL;
+-- Lexemes are read for every turn of a scope: never compressed, and beside the row only when nothing else helps.
+ALTER TABLE conversation_embeddings ALTER COLUMN lexemes SET STORAGE MAIN;
 -- Statistics and the visibility map of a table that only grows have to follow its inserts.
 ALTER TABLE conversation_embeddings SET (
     autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 5000,
@@ -66,8 +68,11 @@ CREATE INDEX conversation_embeddings_target
 -- What people said in the memory of others: few rows, found when one of them is to be forgotten.
 CREATE INDEX conversation_embeddings_speaker
     ON conversation_embeddings (tenant_id, speaker_id) WHERE speaker_id <> '' AND user_id <> speaker_id;
+-- Scopes of a user, an agent and a tenant are measured in this index alone. The keys of other indexes stay out of it: a
+-- generic plan would take it for their scopes too, and read a whole agent to find one conversation.
 CREATE INDEX conversation_embeddings_scope
-    ON conversation_embeddings (tenant_id, agent_id, user_id, created_at DESC);
+    ON conversation_embeddings (tenant_id, agent_id, user_id, created_at DESC)
+    INCLUDE (id, model_id, occurred_at, role, embedding_half);
 CREATE INDEX conversation_embeddings_user
     ON conversation_embeddings (tenant_id, user_id, occurred_at, id);
 CREATE INDEX conversation_embeddings_conversation
@@ -76,7 +81,13 @@ CREATE INDEX conversation_embeddings_conversation
 -- Statistics hold samples of what they are about, and would outlive it: none about what was said.
 ALTER TABLE conversation_embeddings
     ALTER COLUMN content SET STATISTICS 0, ALTER COLUMN speaker_name SET STATISTICS 0,
-    ALTER COLUMN metadata SET STATISTICS 0, ALTER COLUMN embedding SET STATISTICS 0;
+    ALTER COLUMN metadata SET STATISTICS 0, ALTER COLUMN embedding SET STATISTICS 0,
+    ALTER COLUMN embedding_half SET STATISTICS 0, ALTER COLUMN lexemes SET STATISTICS 0;
+-- Agents, users and conversations belong to one tenant each; without this the planner takes every scope for one row. Degrees
+-- of dependency only, no values.
+CREATE STATISTICS conversation_embeddings_dependencies (dependencies)
+    ON tenant_id, agent_id, user_id, conversation_id FROM conversation_embeddings;
+
 ALTER TABLE conversation_embeddings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE conversation_embeddings FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON conversation_embeddings
@@ -119,40 +130,3 @@ ALTER TABLE turn_speakers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE turn_speakers FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation ON turn_speakers
     USING (tenant_id = NULLIF(current_setting('app.current_tenant', true), '')::uuid);
-
--- Which of up to 32 terms occur in a text, as bits. One expression without a subquery: it runs for every turn of a scope.
-CREATE FUNCTION matched_terms(words tsvector, terms tsquery[]) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN
-        CASE WHEN words @@ terms[1] THEN 1 ELSE 0 END::bigint
-        + CASE WHEN words @@ terms[2] THEN 2 ELSE 0 END
-        + CASE WHEN words @@ terms[3] THEN 4 ELSE 0 END
-        + CASE WHEN words @@ terms[4] THEN 8 ELSE 0 END
-        + CASE WHEN words @@ terms[5] THEN 16 ELSE 0 END
-        + CASE WHEN words @@ terms[6] THEN 32 ELSE 0 END
-        + CASE WHEN words @@ terms[7] THEN 64 ELSE 0 END
-        + CASE WHEN words @@ terms[8] THEN 128 ELSE 0 END
-        + CASE WHEN words @@ terms[9] THEN 256 ELSE 0 END
-        + CASE WHEN words @@ terms[10] THEN 512 ELSE 0 END
-        + CASE WHEN words @@ terms[11] THEN 1024 ELSE 0 END
-        + CASE WHEN words @@ terms[12] THEN 2048 ELSE 0 END
-        + CASE WHEN words @@ terms[13] THEN 4096 ELSE 0 END
-        + CASE WHEN words @@ terms[14] THEN 8192 ELSE 0 END
-        + CASE WHEN words @@ terms[15] THEN 16384 ELSE 0 END
-        + CASE WHEN words @@ terms[16] THEN 32768 ELSE 0 END
-        + CASE WHEN words @@ terms[17] THEN 65536 ELSE 0 END
-        + CASE WHEN words @@ terms[18] THEN 131072 ELSE 0 END
-        + CASE WHEN words @@ terms[19] THEN 262144 ELSE 0 END
-        + CASE WHEN words @@ terms[20] THEN 524288 ELSE 0 END
-        + CASE WHEN words @@ terms[21] THEN 1048576 ELSE 0 END
-        + CASE WHEN words @@ terms[22] THEN 2097152 ELSE 0 END
-        + CASE WHEN words @@ terms[23] THEN 4194304 ELSE 0 END
-        + CASE WHEN words @@ terms[24] THEN 8388608 ELSE 0 END
-        + CASE WHEN words @@ terms[25] THEN 16777216 ELSE 0 END
-        + CASE WHEN words @@ terms[26] THEN 33554432 ELSE 0 END
-        + CASE WHEN words @@ terms[27] THEN 67108864 ELSE 0 END
-        + CASE WHEN words @@ terms[28] THEN 134217728 ELSE 0 END
-        + CASE WHEN words @@ terms[29] THEN 268435456 ELSE 0 END
-        + CASE WHEN words @@ terms[30] THEN 536870912 ELSE 0 END
-        + CASE WHEN words @@ terms[31] THEN 1073741824 ELSE 0 END
-        + CASE WHEN words @@ terms[32] THEN 2147483648::bigint ELSE 0 END;

@@ -17,10 +17,11 @@ confirmed on the rest and on user-to-assistant chats; ``docs/ranking.md`` has th
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from memsidecar.domain.participants import Participants, subject
 from memsidecar.domain.recall import ScorePart
@@ -28,7 +29,6 @@ from memsidecar.domain.time_expressions import named_spans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from memsidecar.domain.recall import RankingOptions, TimePreference
@@ -84,8 +84,7 @@ def weights_of(options: RankingOptions) -> Weights:
     return Weights(**values)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What ranking needs to know of a turn."""
 
     id: UUID
@@ -93,7 +92,8 @@ class Candidate:
     """Number of its conversation among the candidates."""
     position: int
     """Place in its conversation: neighbours differ by one."""
-    occurred_at: datetime
+    said_at: float
+    """When it was said, in seconds since 1970."""
     speaker: str
     """Display name, or the role where there is none."""
     asks: bool
@@ -117,12 +117,13 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A candidate with its score and what it is made of."""
+    """A candidate with its score."""
 
     candidate: Candidate
     score: float
-    parts: Mapping[str, float]
     words: float
+    """BM25 of the turn and its neighbours, before it is set against the best."""
+    parts: tuple[ScorePart, ...] = ()
 
 
 def inverse_document_frequencies(corpus: Corpus) -> list[float]:
@@ -140,8 +141,10 @@ def rank(
     participants: Participants,
     *,
     now: datetime,
+    limit: int,
     weights: Weights = DEFAULT_WEIGHTS,
     time_preference: TimePreference | None = None,
+    explain: bool = False,
 ) -> list[Ranked]:
     """Order candidates, best first; ties by time, latest first, then by id.
 
@@ -151,45 +154,51 @@ def rank(
         query: As it was asked.
         participants: Who spoke, as far as the query is concerned.
         now: What "last week" counts from.
+        limit: How many are wanted.
         weights: What each part is worth.
         time_preference: The request's soft preference for time.
+        explain: Give the parts of each score.
     """
     if not candidates:
         return []
-    sessions = _sessions(candidates, weights.session_gap)
+    sessions = _sessions(candidates, weights.session_gap.total_seconds())
     words = _words(candidates, sessions, corpus, weights.neighbour_credit)
-    most = max(words) or 1.0
+    words_share = weights.lexical / (max(words) or 1.0)
     base = [
         weights.vector * candidate.cosine
-        + weights.lexical * found / most
+        + words_share * found
         - (weights.question_penalty if candidate.asks else 0.0)
         for candidate, found in zip(candidates, words, strict=True)
     ]
-    best: dict[int, float] = {}
-    for session, value in zip(sessions, base, strict=True):
-        best[session] = max(value, best.get(session, value))
+    parts: dict[str, list[float]] = {
+        "reply": _replies(candidates, sessions, base, weights.reply_credit),
+        "session": _best_of_session(sessions, base, weights.session_prior),
+    }
     speaker = subject(query, participants)
-    first = min(candidate.occurred_at for candidate in candidates)
-    last = max(candidate.occurred_at for candidate in candidates)
-    spans = named_spans(query, first, last, now)
-    ranked = []
-    for index, candidate in enumerate(candidates):
-        parts = {
-            "vector": weights.vector * candidate.cosine,
-            "lexical": weights.lexical * words[index] / most,
-            "question": -weights.question_penalty if candidate.asks else 0.0,
-            "reply": weights.reply_credit * _asked_before(candidates, sessions, base, index),
-            "session": weights.session_prior * best[sessions[index]],
-            "speaker": weights.speaker_boost if candidate.speaker == speaker else 0.0,
-            "date": weights.date_boost
-            if any(start <= candidate.occurred_at < end + TOLD_AFTERWARDS for start, end in spans)
-            else 0.0,
-        }
-        if time_preference is not None:
-            parts["time"] = weights.time * preferred(candidate.occurred_at, time_preference, now)
-        ranked.append(Ranked(candidate, sum(parts.values()), parts, words[index]))
-    ranked.sort(key=lambda each: (-each.score, -each.candidate.occurred_at.timestamp(), each.candidate.id))
-    return ranked
+    if speaker is not None:
+        boost = weights.speaker_boost
+        parts["speaker"] = [boost if candidate.speaker == speaker else 0.0 for candidate in candidates]
+    spans = _told_in(query, candidates, now)
+    if spans:
+        parts["date"] = [
+            weights.date_boost if any(start <= candidate.said_at < end for start, end in spans) else 0.0
+            for candidate in candidates
+        ]
+    if time_preference is not None:
+        parts["time"] = [
+            weights.time * preferred(datetime.fromtimestamp(candidate.said_at, UTC), time_preference, now)
+            for candidate in candidates
+        ]
+    scores = [sum(values) for values in zip(base, *parts.values(), strict=True)]
+    best = heapq.nsmallest(
+        limit,
+        range(len(candidates)),
+        key=lambda index: (-scores[index], -candidates[index].said_at, candidates[index].id),
+    )
+    explained = _explained(candidates, words, parts, weights, best) if explain else {}
+    return [
+        Ranked(candidates[index], scores[index], words[index], explained.get(index, ())) for index in best
+    ]
 
 
 def preferred(moment: datetime, preference: TimePreference, now: datetime) -> float:
@@ -207,14 +216,50 @@ def preferred(moment: datetime, preference: TimePreference, now: datetime) -> fl
     return math.pow(0.5, distance / max(end - start, timedelta(days=1)))
 
 
-def _sessions(candidates: Sequence[Candidate], gap: timedelta) -> list[int]:
-    """Number the sessions: a conversation, cut where nobody spoke for the gap."""
-    sessions = [0] * len(candidates)
-    for index in range(1, len(candidates)):
-        before, candidate = candidates[index - 1], candidates[index]
-        starts = before.thread != candidate.thread or candidate.occurred_at - before.occurred_at > gap
-        sessions[index] = sessions[index - 1] + starts
+def _told_in(query: str, candidates: Sequence[Candidate], now: datetime) -> list[tuple[float, float]]:
+    """Give the spans of time that the query names, in seconds since 1970, with the time in which things are told."""
+    moments = [candidate.said_at for candidate in candidates]
+    first, last = (datetime.fromtimestamp(moment, UTC) for moment in (min(moments), max(moments)))
+    return [
+        (start.timestamp(), (end + TOLD_AFTERWARDS).timestamp())
+        for start, end in named_spans(query, first, last, now)
+    ]
+
+
+def _sessions(candidates: Sequence[Candidate], gap: float) -> list[int]:
+    """Number the sessions: a conversation, cut where nobody spoke for the gap in seconds."""
+    sessions = []
+    session, thread, said_at = 0, candidates[0].thread, candidates[0].said_at
+    for candidate in candidates:
+        if candidate.thread != thread or candidate.said_at - said_at > gap:
+            session += 1
+        thread, said_at = candidate.thread, candidate.said_at
+        sessions.append(session)
     return sessions
+
+
+def _best_of_session(sessions: Sequence[int], base: Sequence[float], prior: float) -> list[float]:
+    best: dict[int, float] = {}
+    for session, value in zip(sessions, base, strict=True):
+        if value > best.get(session, -math.inf):
+            best[session] = value
+    return [prior * best[session] for session in sessions]
+
+
+def _replies(
+    candidates: Sequence[Candidate], sessions: Sequence[int], base: Sequence[float], credit: float
+) -> list[float]:
+    """Give turns their share of the score of the turn before, where that one asks something."""
+    shares = [0.0] * len(candidates)
+    for index in range(1, len(candidates)):
+        before = candidates[index - 1]
+        if (
+            before.asks
+            and sessions[index - 1] == sessions[index]
+            and before.position == candidates[index].position - 1
+        ):
+            shares[index] = credit * base[index - 1]
+    return shares
 
 
 def _words(
@@ -224,14 +269,15 @@ def _words(
     total = sum(frequencies)
     if total == 0:
         return [0.0] * len(candidates)
-    bits = [
-        [index for index in range(len(frequencies)) if candidate.matched >> index & 1]
-        for candidate in candidates
-    ]
+    terms_of = {
+        matched: [(bit, value) for bit, value in enumerate(frequencies) if matched >> bit & 1]
+        for matched in {candidate.matched for candidate in candidates}
+    }
     credit = [neighbour_credit**distance for distance in range(NEIGHBOUR_REACH + 1)]
     near: list[dict[int, float]] = [{} for _candidate in candidates]
     for index, candidate in enumerate(candidates):
-        if not bits[index]:
+        terms = terms_of[candidate.matched]
+        if not terms:
             continue
         saturated = (SATURATION + 1) / (1 + SATURATION * _relative_length(candidate, corpus))
         for other in range(
@@ -241,10 +287,12 @@ def _words(
             if distance > NEIGHBOUR_REACH or sessions[other] != sessions[index]:
                 continue
             share, found = saturated * credit[distance], near[other]
-            for bit in bits[index]:
-                found[bit] = max(found.get(bit, 0.0), frequencies[bit] * share)
+            for bit, frequency in terms:
+                value = frequency * share
+                if value > found.get(bit, 0.0):
+                    found[bit] = value
     return [
-        sum(found.values()) * sum(frequencies[bit] for bit, value in found.items() if value) / total
+        sum(found.values()) * sum(frequencies[bit] for bit in found) / total if found else 0.0
         for found in near
     ]
 
@@ -253,24 +301,17 @@ def _relative_length(candidate: Candidate, corpus: Corpus) -> float:
     return 1 - LENGTH_NORMALISATION + LENGTH_NORMALISATION * candidate.length / (corpus.average_length or 1.0)
 
 
-def _asked_before(
-    candidates: Sequence[Candidate], sessions: Sequence[int], base: Sequence[float], index: int
-) -> float:
-    """Give the base score of the turn before, when it asks something and this one may be the reply."""
-    if index == 0 or sessions[index - 1] != sessions[index]:
-        return 0.0
-    before = candidates[index - 1]
-    return base[index - 1] if before.asks and before.position == candidates[index].position - 1 else 0.0
-
-
-def explain(ranked: Sequence[Ranked], weights: Weights) -> dict[UUID, tuple[ScorePart, ...]]:
-    """Give the parts of each score, with raw measures, and ranks within the legs of meaning and words."""
-    by_meaning = _ranks(ranked, [each.candidate.cosine for each in ranked])
-    by_words = _ranks(ranked, [each.words for each in ranked])
+def _explained(
+    candidates: Sequence[Candidate],
+    words: Sequence[float],
+    parts: Mapping[str, Sequence[float]],
+    weights: Weights,
+    wanted: Sequence[int],
+) -> dict[int, tuple[ScorePart, ...]]:
+    """Give the parts of some scores, with raw measures, and ranks within the legs of meaning and words."""
+    most = max(words) or 1.0
+    cosines = [candidate.cosine for candidate in candidates]
     weight_of = {
-        "vector": weights.vector,
-        "lexical": weights.lexical,
-        "question": weights.question_penalty,
         "reply": weights.reply_credit,
         "session": weights.session_prior,
         "speaker": weights.speaker_boost,
@@ -278,25 +319,25 @@ def explain(ranked: Sequence[Ranked], weights: Weights) -> dict[UUID, tuple[Scor
         "time": weights.time,
     }
     explained = {}
-    for each in ranked:
-        raw = {"vector": each.candidate.cosine, "lexical": each.words}
-        ranks = {
-            "vector": by_meaning[each.candidate.id],
-            "lexical": by_words[each.candidate.id] if each.words else 0,
-        }
-        explained[each.candidate.id] = tuple(
+    for index in wanted:
+        cosine, found = cosines[index], words[index]
+        asks = -1.0 if candidates[index].asks else 0.0
+        context = [(name, parts[name][index] if name in parts else 0.0) for name in weight_of]
+        explained[index] = (
+            ScorePart("vector", cosine, cosine, weights.vector, 1 + sum(other > cosine for other in cosines)),
             ScorePart(
-                name=name,
-                raw=raw.get(name, value / weight_of[name] if weight_of[name] else 0.0),
-                normalized=value / weight_of[name] if weight_of[name] else 0.0,
-                weight=weight_of[name],
-                rank=ranks.get(name, 0),
-            )
-            for name, value in each.parts.items()
+                "lexical",
+                found,
+                found / most,
+                weights.lexical,
+                1 + sum(other > found for other in words) if found else 0,
+            ),
+            ScorePart("question", asks, asks, weights.question_penalty, 0),
+            *(
+                ScorePart(name, share, share, weight_of[name], 0)
+                for name, share in (
+                    (name, value / weight_of[name] if weight_of[name] else 0.0) for name, value in context
+                )
+            ),
         )
     return explained
-
-
-def _ranks(ranked: Sequence[Ranked], values: Sequence[float]) -> dict[UUID, int]:
-    order = sorted(range(len(ranked)), key=lambda index: -values[index])
-    return {ranked[index].candidate.id: place for place, index in enumerate(order, start=1)}

@@ -11,7 +11,7 @@ from memsidecar.domain.caller import Right
 from memsidecar.domain.embedding import Lane
 from memsidecar.domain.observation import UNOBSERVED, Stage
 from memsidecar.domain.participants import spoken_query
-from memsidecar.domain.ranking import Weights, explain, rank, weights_of
+from memsidecar.domain.ranking import Weights, rank, weights_of
 from memsidecar.domain.recall import Recall, RecallHit, RecallMode
 from memsidecar.domain.scopes import allowed_scope
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.recall import RecallRequest
     from memsidecar.domain.turns import Turn, TurnScope
 
-POOL = 100
+POOL = 50
 """Candidates of each leg that are ranked, with their neighbours: more changes nothing on LoCoMo, 50 hardly anything."""
 
 WORDS_ALONE = Weights(
@@ -200,31 +200,27 @@ async def _ranked(  # noqa: PLR0917
         request.scope, embedding.vector, request.query, language=language, pool=max(POOL, request.top_k)
     )
     stopwatch.lap("database")
-    weights = WORDS_ALONE if request.mode is RecallMode.LEXICAL else weights_of(request.ranking)
+    options = request.ranking
+    wanted = request.top_k if options.duplicate_similarity is None else request.top_k * 4
     ranked = rank(
         candidates,
         corpus,
         request.query,
         participants,
         now=datetime.now(UTC),
-        weights=weights,
+        limit=wanted,
+        weights=WORDS_ALONE if request.mode is RecallMode.LEXICAL else weights_of(options),
         time_preference=request.time_preference,
+        explain=request.explain,
     )
     ranked = [each for each in ranked if _counts(each, request)]
     stopwatch.lap("rank")
-    options = request.ranking
-    if options.duplicate_similarity is not None:
-        pooled = ranked[: request.top_k * 4]
-        duplicates = await _duplicates(
-            reader, [each.candidate.id for each in pooled], options.duplicate_similarity
-        )
-        ranked = [each for each in pooled if each.candidate.id in duplicates]
-    else:
-        duplicates = {}
-    ranked = ranked[: request.top_k]
-    collapsed = [row_id for each in ranked for row_id in duplicates.get(each.candidate.id, ())]
+    duplicates = await _duplicates(
+        reader, [each.candidate.id for each in ranked], options.duplicate_similarity
+    )
+    ranked = [each for each in ranked if each.candidate.id in duplicates][: request.top_k]
+    collapsed = [row_id for each in ranked for row_id in duplicates[each.candidate.id]]
     turns = await reader.turns([*(each.candidate.id for each in ranked), *collapsed], embedding.vector)
-    parts = explain(ranked, weights) if request.explain else {}
     return [
         (
             each.candidate.id,
@@ -232,9 +228,9 @@ async def _ranked(  # noqa: PLR0917
                 turns[each.candidate.id].turn,
                 score=each.score,
                 similarity=turns[each.candidate.id].similarity,
-                parts=parts.get(each.candidate.id, ()),
+                parts=each.parts,
                 duplicate_turn_ids=tuple(
-                    turns[row_id].turn.turn_id for row_id in duplicates.get(each.candidate.id, ())
+                    turns[row_id].turn.turn_id for row_id in duplicates[each.candidate.id]
                 ),
             ),
         )

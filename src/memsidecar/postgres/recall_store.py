@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.participants import Participants
@@ -46,13 +47,36 @@ def scope_kind(scope: TurnScope) -> ScopeKind:
     return ScopeKind.AGENT if one_agent else ScopeKind.TENANT
 
 
-def scoped_query(name: str, kind: ScopeKind) -> str:
-    """Give the statement ``name`` with the index condition of a kind of scope."""
-    return _QUERIES[name].replace(_SCOPE_MARK, _without_comments(_QUERIES[kind.value]))
+@cache
+def _composed(name: str, conditions: tuple[str, ...]) -> str:
+    texts = (_without_comments(_QUERIES[condition]) for condition in conditions)
+    return _QUERIES[name].replace(_SCOPE_MARK, "\n        AND ".join(texts))
 
 
 def _without_comments(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+    body = text.partition("*/")[2]
+    return "\n".join(line for line in body.strip().splitlines() if not line.startswith("--"))
+
+
+def scoped_query(name: str, scope: TurnScope) -> str:
+    """Give the statement ``name`` with the conditions a scope has: its index condition, and its filters."""
+    kind = scope_kind(scope)
+    of_user = kind in {ScopeKind.USER_AND_AGENT, ScopeKind.USER}
+    filters = {
+        "filter_agents": bool(scope.agent_ids) and kind not in {ScopeKind.USER_AND_AGENT, ScopeKind.AGENT},
+        "filter_user": scope.user_id is not None and not of_user,
+        "filter_roles": bool(scope.roles),
+        "filter_from": scope.occurred.start is not None,
+        "filter_until": scope.occurred.end is not None,
+        "filter_metadata": bool(scope.metadata),
+        "filter_speakers": bool(scope.speaker_ids),
+        "filter_excluded_turns": bool(scope.exclude_turn_ids),
+        "filter_excluded_conversations": bool(scope.exclude_conversation_ids),
+        "filter_stood": scope.as_of is not None,
+        "filter_standing_of_user": scope.as_of is None and scope.user_id is not None,
+        "filter_standing": scope.as_of is None and scope.user_id is None,
+    }
+    return _composed(name, (kind.value, *(condition for condition, asked in filters.items() if asked)))
 
 
 class PostgresRecallStore:
@@ -97,7 +121,7 @@ class PostgresRecallReader:
     async def nearest(self, scope: TurnScope, vector: bytes, *, limit: int) -> Sequence[Neighbour]:
         """Measure the whole scope; see the port."""
         rows = await self._connection.fetch(
-            scoped_query("nearest_turns", scope_kind(scope)),
+            scoped_query("nearest_turns", scope),
             self._tenant_id,
             *scope_parameters(scope),
             self._model_id,
@@ -111,7 +135,7 @@ class PostgresRecallReader:
     ) -> tuple[Sequence[Candidate], Corpus]:
         """Measure the whole scope by both legs; see the port."""
         rows = await self._connection.fetch(
-            scoped_query("recall_candidates", scope_kind(scope)),
+            scoped_query("recall_candidates", scope),
             self._tenant_id,
             *scope_parameters(scope),
             self._model_id,
@@ -122,24 +146,10 @@ class PostgresRecallReader:
         )
         if not rows:
             return [], Corpus(0, 1.0, ())
-        first = rows[0]
-        corpus = Corpus(
-            first["corpus_turns"], first["corpus_average_length"], tuple(first["corpus_frequencies"])
+        turns, average_length, *frequencies = rows[0]["corpus"]
+        return [Candidate(*row[:-1]) for row in rows], Corpus(
+            int(turns), average_length, tuple(map(int, frequencies))
         )
-        return [
-            Candidate(
-                id=row["id"],
-                thread=row["thread"],
-                position=row["position"],
-                occurred_at=row["occurred_at"],
-                speaker=row["speaker"],
-                asks=row["asks"],
-                cosine=row["cosine"],
-                matched=row["matched"],
-                length=row["length"],
-            )
-            for row in rows
-        ], corpus
 
     async def turns(self, row_ids: Sequence[UUID], vector: bytes) -> Mapping[UUID, Neighbour]:
         """Read turns by row; see the port."""

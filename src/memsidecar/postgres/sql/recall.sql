@@ -1,6 +1,9 @@
 -- name: scope_of_user_and_agent
--- Narrowest index condition for a scope of one user of one agent. Takes the place of "/* scope */ true" below, so that
--- each kind of scope has a plan of its own that is right whatever its parameters are.
+-- Statements that look at a scope are put together from parts: "/* scope */ true" is replaced by the conditions that the
+-- scope at hand has, and no others. So each kind of scope has plans of its own, which are right whatever the values are,
+-- read no column that is not asked for, and stay index-only where the index holds what is asked.
+--
+-- Narrowest index condition for a scope of one user of one agent.
 turn.agent_id = ($2::uuid[])[1] AND turn.user_id = $3
 
 -- name: scope_of_user
@@ -18,6 +21,63 @@ turn.agent_id = ($2::uuid[])[1]
 -- name: scope_of_tenant
 -- A scope of the whole tenant has no narrower condition.
 true
+
+-- name: filter_agents
+-- Turns of some agents.
+turn.agent_id = ANY ($2)
+
+-- name: filter_user
+-- Turns of a user.
+turn.user_id = $3
+
+-- name: filter_roles
+-- Turns said in some roles.
+turn.role = ANY ($5)
+
+-- name: filter_from
+-- Turns said at a moment or later.
+turn.occurred_at >= $6
+
+-- name: filter_until
+-- Turns said before a moment.
+turn.occurred_at < $7
+
+-- name: filter_metadata
+-- Turns whose metadata hold something.
+turn.metadata @> $8
+
+-- name: filter_speakers
+-- Turns of some speakers.
+turn.speaker_id = ANY ($9)
+
+-- name: filter_excluded_turns
+-- All but some turns.
+turn.turn_id <> ALL ($10)
+
+-- name: filter_excluded_conversations
+-- All but some conversations.
+turn.conversation_id <> ALL ($11)
+
+-- name: filter_standing
+-- Rows that say how a turn stands now.
+NOT EXISTS (
+    SELECT FROM superseded_turns AS superseded WHERE superseded.tenant_id = $1 AND superseded.id = turn.id
+)
+
+-- name: filter_standing_of_user
+-- Rows of one user that say how a turn stands now.
+NOT EXISTS (
+    SELECT FROM superseded_turns AS superseded
+    WHERE superseded.tenant_id = $1 AND superseded.id = turn.id AND superseded.user_id = $3
+)
+
+-- name: filter_stood
+-- Rows that said how a turn stood at a past moment.
+turn.created_at <= $12
+AND NOT EXISTS (
+    SELECT FROM superseded_turns AS superseded
+    WHERE superseded.tenant_id = $1 AND superseded.id = turn.id AND superseded.superseded_at <= $12
+)
 
 -- name: participants
 -- Says which roles speak in a scope and which speakers' names occur in a query. A scope without a user may have very
@@ -45,33 +105,20 @@ GROUP BY speaker.role;
 -- within twice that of the last one needed is measured again in full. Ties: the latest said first, then by id.
 -- $1 tenant, $2 agents ({} all), $3 user (NULL all), $4 conversations ({} all), $5 roles ({} all), $6 from, $7 until,
 -- $8 metadata it must contain, $9 speaker ids ({} all), $10 turns to leave out, $11 conversations to leave out,
--- $12 known at, $13 model, $14 vector, $15 how many.
-WITH query AS MATERIALIZED (
+-- $12 known at, $13 model, $14 vector, $15 how many. "given" is never read: it tells the types of parameters that the
+-- scope at hand does not use.
+WITH given AS (
+    SELECT
+        $2::uuid[], $3::text, $4::text[], $5::text[], $6::timestamptz, $7::timestamptz, $8::jsonb, $9::text[],
+        $10::uuid[], $11::text[], $12::timestamptz
+),
+query AS MATERIALIZED (
     SELECT $14::vector::halfvec(384) AS half
 ),
 scope AS MATERIALIZED (
     SELECT turn.id, turn.embedding_half <=> (SELECT half FROM query) AS distance
     FROM conversation_embeddings AS turn
-    WHERE turn.tenant_id = $1
-        AND /* scope */ true
-        AND turn.model_id = $13
-        AND (cardinality($2::uuid[]) = 0 OR turn.agent_id = ANY ($2))
-        AND ($3::text IS NULL OR turn.user_id = $3)
-        AND (cardinality($4::text[]) = 0 OR turn.conversation_id = ANY ($4))
-        AND (cardinality($5::text[]) = 0 OR turn.role = ANY ($5))
-        AND ($6::timestamptz IS NULL OR turn.occurred_at >= $6)
-        AND ($7::timestamptz IS NULL OR turn.occurred_at < $7)
-        AND ($8::jsonb = '{}' OR turn.metadata @> $8)
-        AND (cardinality($9::text[]) = 0 OR turn.speaker_id = ANY ($9))
-        AND turn.turn_id <> ALL ($10::uuid[])
-        AND turn.conversation_id <> ALL ($11::text[])
-        AND ($12::timestamptz IS NULL OR turn.created_at <= $12)
-        AND NOT EXISTS (
-            SELECT FROM superseded_turns AS superseded
-            WHERE superseded.tenant_id = $1 AND superseded.id = turn.id
-                AND ($12::timestamptz IS NULL OR superseded.superseded_at <= $12)
-                AND ($3::text IS NULL OR superseded.user_id = $3)
-        )
+    WHERE turn.tenant_id = $1 AND turn.model_id = $13 AND /* scope */ true
 ),
 reach AS MATERIALIZED (
     SELECT max(nearest.distance) + 0.002 AS distance
@@ -95,118 +142,116 @@ LIMIT $15;
 
 -- name: recall_candidates
 -- Gives what ranking needs: the best turns of a scope by meaning and by words, $17 of each, and up to two turns of the
--- same conversation on each side of them, in order of conversation and time. With them come the statistics of the scope:
--- how many turns, their average length, and, in the first row, in how many each lexeme of the query occurs. Of a long query the 32
--- longest lexemes count. BM25's constants are those of domain/ranking.py; a lexeme counts once per turn.
+-- same conversation on each side of them, in order of conversation and time. With the first row come the statistics of
+-- the scope: how many turns, their average length, and in how many each lexeme of the query occurs. Of a long query the
+-- 32 longest lexemes count. BM25's constants are those of domain/ranking.py; a lexeme counts once per turn.
 -- $1 to $14 as in nearest_turns, $15 language, $16 query, $17 how many of each leg.
-WITH query AS MATERIALIZED (
+WITH given AS (
     SELECT
-        $14::vector::halfvec(384) AS half,
-        COALESCE(array_agg(lexeme.term), '{}') AS terms,
-        string_agg(lexeme.term::text, ' | ')::tsquery AS any_term
-    FROM (
-        SELECT ('''' || replace(replace(word, '\', '\\'), '''', '''''') || '''')::tsquery AS term
-        FROM unnest(tsvector_to_array(text_lexemes($15, $16))) AS word
-        ORDER BY length(word) DESC, word
-        LIMIT 32
-    ) AS lexeme
+        $2::uuid[], $3::text, $4::text[], $5::text[], $6::timestamptz, $7::timestamptz, $8::jsonb, $9::text[],
+        $10::uuid[], $11::text[], $12::timestamptz
+),
+asked AS MATERIALIZED (
+    SELECT
+        (row_number() OVER (ORDER BY length(word) DESC, word) - 1)::integer AS bit,
+        ('''' || replace(replace(word, '\', '\\'), '''', '''''') || '''')::tsquery AS term
+    FROM unnest(tsvector_to_array(text_lexemes($15, $16))) AS word
+    ORDER BY bit
+    LIMIT 32
+),
+query AS MATERIALIZED (
+    SELECT $14::vector::halfvec(384) AS half, string_agg(asked.term::text, ' | ')::tsquery AS any_term FROM asked
 ),
 scope AS MATERIALIZED (
     SELECT
-        turn.id, turn.agent_id, turn.user_id, turn.conversation_id, turn.occurred_at,
-        COALESCE(NULLIF(turn.speaker_name, ''), turn.role) AS speaker, turn.asks,
+        turn.id, turn.agent_id, turn.user_id COLLATE "C" AS user_id, turn.conversation_id COLLATE "C" AS conversation_id,
+        turn.occurred_at, COALESCE(NULLIF(turn.speaker_name, ''), turn.role) AS speaker, turn.asks,
         turn.embedding_half <=> (SELECT half FROM query) AS distance,
         length(turn.lexemes) AS length,
         CASE
             WHEN turn.lexemes @@ (SELECT any_term FROM query)
-                THEN matched_terms(turn.lexemes, (SELECT terms FROM query))
+                THEN (SELECT bit_or(1::bigint << asked.bit) FROM asked WHERE turn.lexemes @@ asked.term)
             ELSE 0
         END AS matched
     FROM conversation_embeddings AS turn
-    WHERE turn.tenant_id = $1
-        AND /* scope */ true
-        AND turn.model_id = $13
-        AND (cardinality($2::uuid[]) = 0 OR turn.agent_id = ANY ($2))
-        AND ($3::text IS NULL OR turn.user_id = $3)
-        AND (cardinality($4::text[]) = 0 OR turn.conversation_id = ANY ($4))
-        AND (cardinality($5::text[]) = 0 OR turn.role = ANY ($5))
-        AND ($6::timestamptz IS NULL OR turn.occurred_at >= $6)
-        AND ($7::timestamptz IS NULL OR turn.occurred_at < $7)
-        AND ($8::jsonb = '{}' OR turn.metadata @> $8)
-        AND (cardinality($9::text[]) = 0 OR turn.speaker_id = ANY ($9))
-        AND turn.turn_id <> ALL ($10::uuid[])
-        AND turn.conversation_id <> ALL ($11::text[])
-        AND ($12::timestamptz IS NULL OR turn.created_at <= $12)
-        AND NOT EXISTS (
-            SELECT FROM superseded_turns AS superseded
-            WHERE superseded.tenant_id = $1 AND superseded.id = turn.id
-                AND ($12::timestamptz IS NULL OR superseded.superseded_at <= $12)
-                AND ($3::text IS NULL OR superseded.user_id = $3)
-        )
+    WHERE turn.tenant_id = $1 AND turn.model_id = $13 AND /* scope */ true
 ),
 combination AS MATERIALIZED (
     SELECT scope.matched, count(*) AS turns, sum(scope.length) AS length FROM scope GROUP BY scope.matched
 ),
 corpus AS MATERIALIZED (
-    SELECT sum(combination.turns) AS turns, sum(combination.length) / sum(combination.turns) AS average_length
+    SELECT
+        sum(combination.turns)::float8 AS turns,
+        sum(combination.length)::float8 / sum(combination.turns)::float8 AS average_length
     FROM combination
 ),
 term AS MATERIALIZED (
     SELECT
-        place.bit,
-        COALESCE(sum(combination.turns) FILTER (WHERE combination.matched >> place.bit & 1 = 1), 0) AS turns
-    FROM generate_series(0, (SELECT cardinality(terms) FROM query) - 1) AS place (bit)
-    CROSS JOIN combination
-    GROUP BY place.bit
+        asked.bit,
+        COALESCE(sum(combination.turns) FILTER (WHERE combination.matched >> asked.bit & 1 = 1), 0)::float8
+            AS turns
+    FROM asked
+    LEFT JOIN combination ON true
+    GROUP BY asked.bit
 ),
 weighted AS MATERIALIZED (
     SELECT
         combination.matched,
         (
-            SELECT sum(ln(1 + (corpus.turns - term.turns + 0.5) / (term.turns + 0.5))::double precision)
+            SELECT sum(ln(1 + (corpus.turns - term.turns + 0.5) / (term.turns + 0.5)))
             FROM term, corpus
             WHERE combination.matched >> term.bit & 1 = 1
         ) AS weight
     FROM combination
+    WHERE combination.matched <> 0
+),
+worded AS MATERIALIZED (
+    SELECT min(best.words) AS words
+    FROM (
+        SELECT weighted.weight / (0.25 + 0.75::float8 * scope.length / GREATEST(corpus.average_length, 1) + 1 / 1.2::float8) AS words
+        FROM scope
+        JOIN weighted ON weighted.matched = scope.matched
+        CROSS JOIN corpus
+        ORDER BY words DESC
+        LIMIT $17
+    ) AS best
+),
+near AS MATERIALIZED (
+    SELECT max(best.distance) AS distance
+    FROM (SELECT scope.distance FROM scope ORDER BY scope.distance LIMIT $17) AS best
 ),
 placed AS (
     SELECT
         scope.*,
-        dense_rank() OVER (ORDER BY scope.agent_id, scope.user_id, scope.conversation_id) AS thread,
-        row_number() OVER (
-            PARTITION BY scope.agent_id, scope.user_id, scope.conversation_id ORDER BY scope.occurred_at, scope.id
-        ) AS position,
-        row_number() OVER (ORDER BY scope.distance, scope.id) <= $17 AS is_near,
-        scope.matched <> 0 AND row_number() OVER (
-            ORDER BY
-                weighted.weight / (1 + 1.2 * (0.25 + 0.75 * scope.length / GREATEST(corpus.average_length, 1)::double precision))
-                DESC NULLS LAST,
-                scope.id
-        ) <= $17 AS is_worded
+        row_number() OVER (ORDER BY scope.agent_id, scope.user_id, scope.conversation_id, scope.occurred_at, scope.id)
+            AS position,
+        row_number() OVER spoken AS place,
+        sum((
+            scope.distance <= near.distance
+            OR weighted.weight / (0.25 + 0.75::float8 * scope.length / GREATEST(corpus.average_length, 1) + 1 / 1.2::float8)
+            >= worded.words
+        )::integer) OVER (spoken ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING) > 0 AS counts
     FROM scope
-    JOIN weighted ON weighted.matched = scope.matched
+    LEFT JOIN weighted ON weighted.matched = scope.matched
     CROSS JOIN corpus
-),
-surrounded AS (
-    SELECT
-        placed.*,
-        bool_or(placed.is_near OR placed.is_worded) OVER (
-            PARTITION BY placed.thread ORDER BY placed.position ROWS BETWEEN 2 PRECEDING AND 2 FOLLOWING
-        ) AS counts
-    FROM placed
+    CROSS JOIN near
+    CROSS JOIN worded
+    WINDOW spoken AS (
+        PARTITION BY scope.agent_id, scope.user_id, scope.conversation_id ORDER BY scope.occurred_at, scope.id
+    )
 )
 SELECT
-    kept.id, kept.thread, kept.position, kept.occurred_at, kept.speaker, kept.asks, 1 - kept.distance AS cosine,
-    kept.matched, kept.length,
-    (SELECT turns FROM corpus)::bigint AS corpus_turns,
-    (SELECT average_length FROM corpus)::double precision AS corpus_average_length,
+    kept.id, kept.position - kept.place AS thread, kept.position,
+    date_part('epoch', kept.occurred_at) AS said_at, kept.speaker, kept.asks,
+    1 - kept.distance AS cosine, kept.matched, kept.length,
     CASE
-        WHEN row_number() OVER (ORDER BY kept.thread, kept.position) = 1
-            THEN ARRAY(SELECT term.turns::bigint FROM term ORDER BY term.bit)
-    END AS corpus_frequencies
-FROM surrounded AS kept
+        WHEN row_number() OVER (ORDER BY kept.position) = 1
+            THEN ARRAY[corpus.turns, corpus.average_length] || ARRAY(SELECT term.turns FROM term ORDER BY term.bit)
+    END AS corpus
+FROM placed AS kept
+CROSS JOIN corpus
 WHERE kept.counts
-ORDER BY kept.thread, kept.position;
+ORDER BY kept.position;
 
 -- name: recalled_turns
 -- Reads turns by row, with their exact similarity to the query. $1 tenant, $2 rows, $3 vector.
@@ -225,7 +270,7 @@ FROM conversation_embeddings AS earlier
 JOIN conversation_embeddings AS later ON later.tenant_id = $1 AND later.id = ANY ($2::uuid[])
 WHERE earlier.tenant_id = $1 AND earlier.id = ANY ($2::uuid[])
     AND array_position($2, earlier.id) < array_position($2, later.id)
-    AND earlier.embedding <=> later.embedding <= 1 - $3::double precision;
+    AND earlier.embedding <=> later.embedding <= 1 - $3::float8;
 
 -- name: surrounding_turns
 -- Reads up to so many visible turns on each side of rows, of the same conversation, user and agent. $1 tenant, $2 rows,
