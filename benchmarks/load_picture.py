@@ -15,7 +15,7 @@ COLOURS = {"p50_ms": "#2a78d6", "p95_ms": "#d98a1f", "p99_ms": "#c23b3b"}
 
 def draw(title: str, rows: Sequence[dict[str, Any]]) -> str:
     """Draw p50, p95 and p99 in milliseconds, on a logarithmic scale, over the rate offered per second."""
-    most = max(row["offered"] for row in rows)
+    most = float(max(row["offered"] for row in rows))
     values = [max(row[line], 0.1) for row in rows for line in COLOURS]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 0.01)
 
@@ -23,7 +23,7 @@ def draw(title: str, rows: Sequence[dict[str, Any]]) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * rate / most
 
     def y(milliseconds: float) -> float:
-        share = (math.log10(max(milliseconds, 0.1)) - low) / max(high - low, 1)
+        share: float = (math.log10(max(milliseconds, 0.1)) - low) / max(high - low, 1)
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
     parts = [
