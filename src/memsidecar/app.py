@@ -25,6 +25,7 @@ from memsidecar.domain.observation import UNOBSERVED
 from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.domain.user_export import UserExports
 from memsidecar.domain.user_memory import UserMemories
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
@@ -39,6 +40,7 @@ from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.erasure_store import PostgresErasureStore
 from memsidecar.postgres.erasure_work_store import PostgresErasureWorkStore
+from memsidecar.postgres.export_store import PostgresExportStore
 from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
 from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
 from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
@@ -366,6 +368,7 @@ def _build_server(
             tenants=TenantDirectory(PostgresTenantStore(database)),
             tokens=TokenRegistry(PostgresTokenStore(database)),
             erasures=erasures,
+            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder),
             audit=AuditTrail(PostgresAuditStore(database)),
             info=ServerInfo(
                 version=__version__,
