@@ -83,7 +83,12 @@ class BareGraph:
         options.intra_op_num_threads = self.layout.threads_per_run
         options.inter_op_num_threads = 1
         options.enable_mem_pattern = False
-        return onnxruntime.InferenceSession(model.graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
 
     def _groups(self, texts: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         group: list[Sequence[int]] = []

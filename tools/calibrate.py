@@ -41,7 +41,7 @@ def measure(directory: Path) -> dict[str, Any]:
     products = {
         node.output[0]: node.input[0]
         for node in model.graph.node
-        if node.op_type == "MatMul" and node.output[0].startswith("layer")
+        if node.op_type == "Gemm" and node.output[0].startswith("layer")
     }
     watched = sorted(set(products.values()))
     model.graph.output.extend(

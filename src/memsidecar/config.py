@@ -118,6 +118,11 @@ class Config:
     pool_wait_seconds: float = _setting(
         "MEMSIDECAR_POOL_WAIT_SECONDS", 5.0, "longest wait for a free database connection"
     )
+    longest_statement_seconds: float = _setting(
+        "MEMSIDECAR_LONGEST_STATEMENT_SECONDS",
+        60.0,
+        "longest time a database statement may take, whatever the caller's deadline",
+    )
     statement_cache_size: int = _setting(
         "MEMSIDECAR_STATEMENT_CACHE_SIZE",
         256,
@@ -289,14 +294,14 @@ def _whole_number(least: int, most: int) -> Any:
     return convert
 
 
-def _seconds(most: float) -> Any:
+def _seconds(most: float, least: float = 0.0) -> Any:
     def convert(raw: str) -> float:
         try:
             value = float(raw)
         except ValueError:
             value = -1.0
-        if not 0 <= value <= most:
-            raise ValueError(f"is {raw!r}: give seconds from 0 to {most:g}")
+        if not least <= value <= most:
+            raise ValueError(f"is {raw!r}: give seconds from {least:g} to {most:g}")
         return value
 
     return convert
@@ -358,6 +363,7 @@ _CONVERTERS: Mapping[str, Any] = {
     "jwt_secret": _shared_secret,
     "pool_size": _whole_number(1, 500),
     "pool_wait_seconds": _seconds(600),
+    "longest_statement_seconds": _seconds(3_600, least=0.1),
     "statement_cache_size": _whole_number(0, 10_000),
     "embedding_threads": _whole_number(0, 1_024),
     "grace_seconds": _seconds(3_600),

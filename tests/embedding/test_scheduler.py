@@ -78,6 +78,13 @@ def test_a_group_is_bounded_by_word_pieces_not_by_texts(
     assert take(queue) == [LONG + "!"]
 
 
+def test_texts_of_like_lengths_share_a_run(queue: LaneQueue, loop: asyncio.AbstractEventLoop) -> None:
+    middling = "some twenty words " * 6
+    submit(queue, loop, SHORT, middling, f"{SHORT}1", f"{middling}1", f"{SHORT}2")
+    assert take(queue) == [SHORT, f"{SHORT}1", f"{SHORT}2"]
+    assert take(queue) == [middling, f"{middling}1"]
+
+
 def test_a_long_text_is_not_overtaken_for_ever(queue: LaneQueue, loop: asyncio.AbstractEventLoop) -> None:
     submit(queue, loop, SHORT, LONG, *(f"{SHORT}{number}" for number in range(8)))
     assert LONG not in take(queue)

@@ -65,6 +65,8 @@ class NewDocument:
     """Text search configuration; empty for the tenant's."""
     occurred_at: datetime | None = None
     """None for the moment it was submitted."""
+    refusal: str = ""
+    """Why it cannot be taken in, when that is known already; it then fails alone, and its bytes are not kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=15)
-"""How long a job rests after the worker that held it died. Renewed three times as often."""
+"""A lease is renewed three times as often as it runs out: a stalled moment does not lose it."""
 SLICE_SECONDS = 20.0
 """How long a worker stays with one job before it looks whether another one waits."""
 ATTEMPTS = 20
@@ -164,6 +164,7 @@ class IngestionWorker:
         jobs_at_once: Jobs held at the same time, so that a long one does not hold up the others.
         documents_at_once: Documents of one job under way, so that reading and storing overlap with embedding.
         bytes_at_once: Bytes of documents under way in all; a larger document goes alone.
+        lease: How long a job rests after the worker that held it died.
         observer: Is told of every document that is done with.
     """
 
@@ -176,12 +177,14 @@ class IngestionWorker:
         jobs_at_once: int = 3,
         documents_at_once: int = 3,
         bytes_at_once: int = 16 * 1_048_576,
+        lease: timedelta = LEASE,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._observer = observer
         self._store = store
         self._reader = reader
         self._embedder = embedder
+        self._lease = lease
         self._jobs_at_once = jobs_at_once
         self._documents_at_once = documents_at_once
         self._bytes = _Allowance(bytes_at_once)
@@ -217,7 +220,7 @@ class IngestionWorker:
         rest = _SHORTEST_REST
         while True:
             try:
-                job = await self._store.claim(self._worker_id, LEASE)
+                job = await self._store.claim(self._worker_id, self._lease)
                 if job is not None:
                     rest = _SHORTEST_REST
                     await self._work_on(job)
@@ -261,9 +264,9 @@ class IngestionWorker:
         """Hold the job; returns when it is lost."""
         failures = 0
         while failures < 2:
-            await asyncio.sleep(LEASE.total_seconds() / 3)
+            await asyncio.sleep(self._lease.total_seconds() / 3)
             try:
-                if not await self._store.renew(job, LEASE):
+                if not await self._store.renew(job, self._lease):
                     return
                 failures = 0
             except DomainError:

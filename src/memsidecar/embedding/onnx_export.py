@@ -149,17 +149,21 @@ def _embed(graph: GraphBuilder, weights: Weights, unpadding: _Unpadding) -> str:
         "position_embeddings",
         (weights.embedding("position") + weights.embedding("token_type")[0])[:MAX_WORD_PIECES],
     )
+    embedded_words = graph.node("Gather", [words, unpadding.ids()], "embedded_words", axis=0)
+    embedded_positions = graph.node(
+        "Gather", [positions, unpadding.positions()], "embedded_positions", axis=0
+    )
+    summed = graph.node("Add", [embedded_words, embedded_positions], "embedded")
+    return _normalise(graph, weights, summed, "embeddings.LayerNorm")
+
+
+def _normalise(graph: GraphBuilder, weights: Weights, inputs: str, norm: str) -> str:
+    # Not the fused SkipLayerNormalization, whose loop is scalar: it takes six times as long as this and the Add.
+    parameters = [
+        graph.constant(f"{norm}.{part}", weights.vector(f"{norm}.{part}")) for part in ("weight", "bias")
+    ]
     return graph.node(
-        "SkipLayerNormalization",
-        [
-            graph.node("Gather", [words, unpadding.ids()], "embedded_words", axis=0),
-            graph.node("Gather", [positions, unpadding.positions()], "embedded_positions", axis=0),
-            graph.constant("embeddings_scale", weights.vector("embeddings.LayerNorm.weight")),
-            graph.constant("embeddings_shift", weights.vector("embeddings.LayerNorm.bias")),
-        ],
-        "embeddings",
-        domain=_FUSED,
-        epsilon=LAYER_NORM_EPSILON,
+        "LayerNormalization", [inputs, *parameters], f"{norm}.normalised", axis=-1, epsilon=LAYER_NORM_EPSILON
     )
 
 
@@ -180,8 +184,8 @@ class _Encoder:
         attended = self._attend(layer, hidden)
         hidden = self._add_and_normalise(layer, attended, hidden, "attention.output")
         expanded = self._graph.node(
-            "BiasGelu",
-            [self._dense(layer, hidden, "intermediate.dense"), self._bias(layer, "intermediate.dense")],
+            "Gelu",
+            [self._dense(layer, hidden, "intermediate.dense")],
             f"layer{layer}.activated",
             domain=_FUSED,
         )
@@ -196,7 +200,7 @@ class _Encoder:
         graph.node_with_outputs("Split", [projections], parts, axis=-1, num_outputs=len(parts))
         attended = graph.node(
             "MultiHeadAttention",
-            [*parts, self._bias(layer, *_PROJECTIONS), self._mask],
+            [*parts, "", self._mask],
             f"{name}.attended_padded",
             domain=_FUSED,
             num_heads=HEADS,
@@ -204,29 +208,16 @@ class _Encoder:
         return self._unpadding.unpad(attended, f"{name}.attended")
 
     def _add_and_normalise(self, layer: int, inputs: str, residual: str, block: str) -> str:
-        norm = f"encoder.layer.{layer}.{block}.LayerNorm"
-        return self._graph.node(
-            "SkipLayerNormalization",
-            [
-                self._dense(layer, inputs, f"{block}.dense"),
-                residual,
-                self._graph.constant(f"{norm}.weight", self._weights.vector(f"{norm}.weight")),
-                self._graph.constant(f"{norm}.bias", self._weights.vector(f"{norm}.bias")),
-                self._bias(layer, f"{block}.dense"),
-            ],
-            f"layer{layer}.{block}.normalised",
-            domain=_FUSED,
-            epsilon=LAYER_NORM_EPSILON,
-        )
+        produced = self._dense(layer, inputs, f"{block}.dense")
+        summed = self._graph.node("Add", [produced, residual], f"layer{layer}.{block}.summed")
+        return _normalise(self._graph, self._weights, summed, f"encoder.layer.{layer}.{block}.LayerNorm")
 
     def _dense(self, layer: int, inputs: str, *tensors: str) -> str:
         name, matrix = f"layer{layer}.{tensors[0]}", self._weights.matrix(layer, *tensors)
+        bias = self._graph.constant(f"{name}.bias", self._weights.bias(layer, *tensors))
         if self._precision is Precision.INT8:
-            return int8_product(self._graph, inputs, matrix, name, self._ranges[name])
-        return self._graph.node("MatMul", [inputs, self._graph.constant(f"{name}.weight", matrix)], name)
-
-    def _bias(self, layer: int, *tensors: str) -> str:
-        return self._graph.constant(f"layer{layer}.{tensors[0]}.bias", self._weights.bias(layer, *tensors))
+            return int8_product(self._graph, inputs, matrix, bias, self._ranges[name])
+        return self._graph.node("Gemm", [inputs, self._graph.constant(f"{name}.weight", matrix), bias], name)
 
 
 def _pool(graph: GraphBuilder, unpadding: _Unpadding, hidden: str) -> None:

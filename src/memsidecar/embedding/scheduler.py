@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 GROUP_TOKENS: Final = 256
 """Word pieces in one run. A larger group gains nothing per word piece and keeps everybody in it waiting."""
 
+LENGTH_SPREAD: Final = 16
+"""Word pieces by which lengths in one run may differ. Attention runs on the padded shape: padding a text by so many
+costs about as much as a run of its own would."""
+
 _LOOK_AHEAD: Final = 64
 """Queued texts looked at to fill a group."""
 
@@ -133,34 +137,40 @@ class LaneQueue:
     def take_group(self, now: float) -> tuple[list[Work], list[Call]]:
         """Take the texts to run next; the caller becomes busy if there are any, until ``finish``.
 
-        When several workers are free each takes its part of what is queued.
+        The text that waits longest is among them, with those nearest to it in length. When several workers are
+        free each takes its part of what is queued.
 
         Returns:
             The group, perhaps empty, and the calls whose deadline has passed, whose texts are dropped.
         """
         budget = min(GROUP_TOKENS, math.ceil(self.queued_tokens / max(self._idle, 1)))
+        waiting, late = self._look_ahead(now)
         group: list[Work] = []
-        skipped: list[Work] = []
-        late: list[Call] = []
-        tokens = longest = 0
-        while self._queue and len(group) + len(skipped) < _LOOK_AHEAD and tokens < budget:
-            work = self._queue.popleft()
-            late += self._drop_late(work, now)
-            if not work.waiting:
-                continue
-            padded = (len(group) + 1) * max(longest, work.tokens)
-            if group and (tokens + work.tokens > budget or padded > 2 * GROUP_TOKENS):
-                skipped.append(work)
-                continue
+        tokens = shortest = longest = 0
+        for work in sorted(waiting, key=lambda work: abs(work.tokens - waiting[0].tokens)):
+            reach = (min(shortest or work.tokens, work.tokens), max(longest, work.tokens))
+            if group and (tokens + work.tokens > budget or reach[1] - reach[0] > LENGTH_SPREAD):
+                break
             group.append(work)
-            tokens, longest = tokens + work.tokens, max(longest, work.tokens)
-        self._queue.extendleft(reversed(skipped))
+            tokens, (shortest, longest) = tokens + work.tokens, reach
         for work in group:
             work.started = True
             self.queued_tokens -= work.tokens
             self.queued_texts -= 1
+        self._queue.extendleft(work for work in reversed(waiting) if not work.started)
         self._idle -= bool(group)
         return group, late
+
+    def _look_ahead(self, now: float) -> tuple[list[Work], list[Call]]:
+        """Take the texts waiting longest off the queue, and drop what nobody wants any more."""
+        waiting: list[Work] = []
+        late: list[Call] = []
+        while self._queue and len(waiting) < _LOOK_AHEAD:
+            work = self._queue.popleft()
+            late += self._drop_late(work, now)
+            if work.waiting:
+                waiting.append(work)
+        return waiting, late
 
     def finish(self, group: Sequence[Work], seconds: float) -> None:
         """Say that a group was run, well or badly, in so many seconds."""

@@ -32,13 +32,15 @@ class ModelSession:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = _LOG_ERRORS_ONLY
-        # Group shapes vary from run to run: a pattern of allocations learnt for one shape never fits the
-        # next, and an arena keeps the largest shape of every size class for good.
+        # Shapes vary from run to run: a pattern of allocations learnt for one never fits the next.
         options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = False
         try:
             self._session = onnxruntime.InferenceSession(
-                str(model.graph), options, providers=["CPUExecutionProvider"]
+                model.graph,
+                options,
+                providers=["CPUExecutionProvider"],
+                # It would put the slow operator back that the graph avoids (see onnx_export).
+                disabled_optimizers=["SkipLayerNormFusion"],
             )
         except Exception as error:
             raise ModelCorrupt(

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|$)")
-_FRONT_MATTER = re.compile(
-    r"\A---[^\S\r\n]*(?:\r\n|\n|\r).*?^(?:---|\.\.\.)[^\S\r\n]*$", re.DOTALL | re.MULTILINE
-)
-_FRONT_MATTER_TITLE = re.compile(r"^title:[^\S\r\n]*[\"']?([^\r\n]*?)[\"']?[^\S\r\n]*$", re.MULTILINE)
+_FRONT_MATTER = re.compile(r"\A---[^\S\r\n]*[\r\n].*?[\r\n](?:---|\.\.\.)[^\S\r\n]*(?=[\r\n]|\Z)", re.DOTALL)
+_FRONT_MATTER_TITLE = re.compile(r"[\r\n]title:[^\S\r\n]*[\"']?([^\r\n]*?)[\"']?[^\S\r\n]*[\r\n]")
 _BY_LINE = frozenset({"fence", "code_block", "table_open", "html_block"})
 
 

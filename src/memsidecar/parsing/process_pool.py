@@ -45,23 +45,36 @@ class ReaderProcesses:
     async def read(self, source: SourceDocument) -> ReadDocument:
         """Read one document; see the port."""
         async with self._free:
-            process = self._idle.pop() if self._idle else await self._start()
+            process = self._idle_process() or await self._start()
             try:
-                async with asyncio.timeout(self._limits.wall_seconds):
-                    document = await _converse(process, source)
-            except UnreadableDocument:
-                self._idle.append(process)
-                raise
+                return await self._read_with(process, source)
             except (EOFError, ConnectionError):
-                raise UnreadableDocument(self._reason(await self._end(process))) from None
-            except TimeoutError:
-                await self._end(process)
-                raise UnreadableDocument(self._too_long(self._limits.wall_seconds)) from None
-            except BaseException:
-                await self._end(process)
-                raise
+                raise UnreadableDocument(self._reason(await process.wait())) from None
+
+    def _idle_process(self) -> Process | None:
+        """Take a process that waits for work; one that was ended from outside meanwhile is forgotten."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.returncode is None:
+                return process
+            self._running.discard(process)
+        return None
+
+    async def _read_with(self, process: Process, source: SourceDocument) -> ReadDocument:
+        try:
+            async with asyncio.timeout(self._limits.wall_seconds):
+                document = await _converse(process, source)
+        except UnreadableDocument:
             self._idle.append(process)
-            return document
+            raise
+        except TimeoutError:
+            await self._end(process)
+            raise UnreadableDocument(self._too_long(self._limits.wall_seconds)) from None
+        except BaseException:
+            await self._end(process)
+            raise
+        self._idle.append(process)
+        return document
 
     async def close(self) -> None:
         """End every process."""

@@ -159,6 +159,7 @@ async def _add(
             queued.document.raw,
             queued.raw_sha256,
             queued.recipe_sha256,
+            queued.document.refusal,
         )
         for queued in documents
     ]

@@ -49,23 +49,15 @@ _STATUS_VALUES = {
 _STATUSES: Mapping[int, IngestionStatus] = {value: status for status, value in _STATUS_VALUES.items()}
 
 
-def read_new_document(
-    violations: Violations, field: str, message: pb.NewDocument, raw: bytes, most: int
-) -> NewDocument:
-    """Check a document to take in.
+def read_new_document(violations: Violations, field: str, message: pb.NewDocument, raw: bytes) -> NewDocument:
+    """Check a document to take in, all but its content.
 
     Args:
         violations: Takes what is wrong.
         field: Path of the message in the request.
         message: The document; its ``content`` is not looked at.
         raw: All of its content.
-        most: Bytes it may have.
     """
-    now = datetime.now(UTC)
-    if not raw:
-        violations.add(f"{field}.content", f"is required: give 1 to {most:,} bytes")
-    elif len(raw) > most:
-        violations.add(f"{field}.content", too_large(len(raw), most))
     kind = message.document_type
     return NewDocument(
         document_key=violations.text(
@@ -81,14 +73,16 @@ def read_new_document(
         occurred_at=violations.time(
             f"{field}.occurred_at",
             message.occurred_at if message.HasField("occurred_at") else None,
-            not_after=now + MAX_FUTURE,
+            not_after=datetime.now(UTC) + MAX_FUTURE,
         ),
     )
 
 
-def too_large(size: int, most: int) -> str:
-    """Say that content is larger than it may be."""
-    return f"has {size:,} bytes: send at most {most:,}, larger ones by IngestDocuments up to its limit"
+def wrong_size(size: int, most: int) -> str:
+    """Say what is wrong with the size of a document's content; empty when nothing is."""
+    if size == 0:
+        return f"is empty: send 1 to {most:,} bytes"
+    return f"has {size:,} bytes: send at most {most:,}" if size > most else ""
 
 
 def read_statuses(violations: Violations, values: list[int]) -> tuple[IngestionStatus, ...]:

@@ -22,6 +22,7 @@ from memsidecar.rpc.document_messages import (
     read_search,
     read_statuses,
     search_message,
+    wrong_size,
 )
 from memsidecar.rpc.document_stream import DocumentStream
 from memsidecar.rpc.validation import Violations
@@ -60,9 +61,11 @@ class DocumentService(DocumentServiceServicer):
         caller = await self._authentication.caller(context)
         violations = Violations()
         request_id = violations.identifier("request_id", request.request_id, required=False)
-        document = read_new_document(
-            violations, "document", request.document, request.document.content, MAX_UNARY_DOCUMENT_BYTES
-        )
+        content = request.document.content
+        document = read_new_document(violations, "document", request.document, content)
+        problem = wrong_size(len(content), MAX_UNARY_DOCUMENT_BYTES)
+        if problem:
+            violations.add("document.content", f"{problem}; larger ones go through IngestDocuments")
         violations.raise_if_any()
         job = await self._ingestion.submit(caller, document, request_id=request_id)
         return pb.IngestDocumentResponse(job=job_message(job))

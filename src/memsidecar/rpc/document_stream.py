@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from memsidecar.domain.limits import (
-    MAX_DOCUMENT_BYTES,
-    MAX_JOB_BYTES,
-    MAX_JOB_DOCUMENTS,
-    MAX_UNARY_DOCUMENT_BYTES,
-)
-from memsidecar.rpc.document_messages import read_new_document, too_large
+from memsidecar.domain.limits import MAX_DOCUMENT_BYTES, MAX_JOB_BYTES, MAX_JOB_DOCUMENTS
+from memsidecar.rpc.document_messages import read_new_document, wrong_size
 from memsidecar.rpc.validation import Violations
 
 if TYPE_CHECKING:
@@ -21,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class DocumentStream:
-    """The documents of one stream, held one at a time."""
+    """The documents of one stream, held one at a time.
+
+    A document that is empty or too large fails alone, as one that cannot be read does; everything else that is wrong
+    refuses the stream.
+    """
 
     def __init__(self, parts: AsyncIterator[pb.IngestDocumentsRequest]) -> None:
         self._parts = parts
@@ -50,54 +50,66 @@ class DocumentStream:
         Raises:
             InvalidInput: A part or a document is not right.
         """
-        message: pb.NewDocument | None = None
-        content = bytearray()
+        arriving: _ArrivingDocument | None = None
         part = self._first
         while part is not None:
             if part.WhichOneof("part") == "document":
-                if message is not None:
-                    yield self._checked(message, bytes(content))
-                message, content = part.document, bytearray(part.document.content)
-                message.content = b""
+                if arriving is not None:
+                    yield self._complete(arriving)
+                arriving = _ArrivingDocument(part.document)
             else:
-                self._check_more(part, message)
-                content += part.content
-            self._check_size(len(content))
+                self._check_more(part, arriving)
+                if arriving is not None:
+                    arriving.add(part.content)
             part = await anext(self._parts, None)
-        if message is not None:
-            yield self._checked(message, bytes(content))
+        if arriving is not None:
+            yield self._complete(arriving)
 
-    def _check_more(self, part: pb.IngestDocumentsRequest, message: pb.NewDocument | None) -> None:
+    def _check_more(self, part: pb.IngestDocumentsRequest, arriving: _ArrivingDocument | None) -> None:
         violations = Violations()
         if part.WhichOneof("part") is None:
             violations.add("part", "is empty: send a document, or more content of the last one")
-        elif message is None:
+        elif arriving is None:
             violations.add("part", "is content without a document: start with a document")
-        elif len(part.content) > MAX_UNARY_DOCUMENT_BYTES:
-            violations.add("content", f"has {len(part.content):,} bytes: send smaller parts")
         violations.raise_if_any()
 
-    def _check_size(self, size: int) -> None:
-        violations = Violations()
-        field = f"documents[{len(self._keys)}].content"
-        if size > MAX_DOCUMENT_BYTES:
-            violations.add(field, too_large(size, MAX_DOCUMENT_BYTES))
-        if self._bytes + size > MAX_JOB_BYTES:
-            violations.add(field, f"makes the job larger than {MAX_JOB_BYTES:,} bytes: send several jobs")
-        violations.raise_if_any()
-
-    def _checked(self, message: pb.NewDocument, raw: bytes) -> NewDocument:
+    def _complete(self, arriving: _ArrivingDocument) -> NewDocument:
         violations = Violations()
         field = f"documents[{len(self._keys)}]"
-        document = read_new_document(violations, field, message, raw, MAX_DOCUMENT_BYTES)
+        document = arriving.finished(violations, field)
         identity = (document.user_id, document.document_key)
         if identity in self._keys:
             violations.add(
                 f"{field}.document_key", "came before in this stream: send it once, or in another job"
             )
         self._keys.add(identity)
-        self._bytes += len(raw)
         if len(self._keys) > MAX_JOB_DOCUMENTS:
             violations.add(field, f"is one too many: a job holds at most {MAX_JOB_DOCUMENTS:,} documents")
+        self._bytes += len(document.raw)
+        if self._bytes > MAX_JOB_BYTES:
+            violations.add(field, f"makes the job larger than {MAX_JOB_BYTES:,} bytes: send several jobs")
         violations.raise_if_any()
         return document
+
+
+class _ArrivingDocument:
+    """A document whose content comes in parts; of one that is too large nothing is kept."""
+
+    def __init__(self, message: pb.NewDocument) -> None:
+        self._content = bytearray()
+        self._size = 0
+        self.add(message.content)
+        message.content = b""
+        self._message = message
+
+    def add(self, content: bytes) -> None:
+        self._size += len(content)
+        if self._size <= MAX_DOCUMENT_BYTES:
+            self._content += content
+        else:
+            self._content.clear()
+
+    def finished(self, violations: Violations, field: str) -> NewDocument:
+        document = read_new_document(violations, field, self._message, bytes(self._content))
+        problem = wrong_size(self._size, MAX_DOCUMENT_BYTES)
+        return replace(document, refusal=f"it {problem}") if problem else document

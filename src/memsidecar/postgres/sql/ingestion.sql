@@ -4,35 +4,59 @@ INSERT INTO ingestion_jobs (tenant_id, id, requested_by, receiving, lease_expire
 VALUES ($1, $2, $3, true, clock_timestamp() + interval '10 minutes');
 
 -- name: add_job_documents
--- Stores documents of a job that is still receiving, after those it has. $1 tenant, $2 job, then one array per column.
-WITH job AS (
+-- Stores documents of a job that is still receiving, after those it has; one that came with an error has failed. Of many
+-- errors the first 1,000 are kept. $1 tenant, $2 job, then one array per column; error is '' for none.
+WITH given AS (
+    SELECT *
+    FROM unnest(
+        $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::jsonb[], $9::text[], $10::timestamptz[],
+        $11::bytea[], $12::bytea[], $13::bytea[], $14::text[]
+    ) WITH ORDINALITY AS given (
+        document_key, user_id, is_global, document_type, title, metadata, language, occurred_at, raw, raw_sha256,
+        recipe_sha256, error, place
+    )
+),
+job AS (
     UPDATE ingestion_jobs
-    SET total = total + cardinality($3::text[]), lease_expires_at = clock_timestamp() + interval '10 minutes'
+    SET total = total + cardinality($3::text[]),
+        failed = failed + (SELECT count(*) FROM given WHERE error <> ''),
+        errors = CASE
+            WHEN jsonb_array_length(errors) >= 1000 THEN errors
+            ELSE errors || (
+                SELECT COALESCE(
+                    jsonb_agg(
+                        jsonb_build_object('document', document_key, 'error', error, 'timestamp', clock_timestamp())
+                        ORDER BY place
+                    ),
+                    '[]'
+                )
+                FROM given
+                WHERE error <> ''
+            )
+        END,
+        lease_expires_at = clock_timestamp() + interval '10 minutes'
     WHERE tenant_id = $1 AND id = $2 AND receiving
     RETURNING total - cardinality($3::text[]) AS earlier
 )
 INSERT INTO ingestion_job_documents (
     tenant_id, job_id, position, document_key, user_id, is_global, document_type, title, metadata, language, occurred_at,
-    raw, raw_sha256, recipe_sha256
+    raw, raw_sha256, recipe_sha256, status
 )
 SELECT
-    $1::uuid, $2::uuid, job.earlier + given.position - 1, given.document_key, given.user_id, given.is_global,
-    given.document_type, given.title, given.metadata, given.language, given.occurred_at, given.raw, given.raw_sha256,
-    given.recipe_sha256
-FROM job
-CROSS JOIN unnest(
-    $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::jsonb[], $9::text[], $10::timestamptz[],
-    $11::bytea[], $12::bytea[], $13::bytea[]
-) WITH ORDINALITY AS given (
-    document_key, user_id, is_global, document_type, title, metadata, language, occurred_at, raw, raw_sha256,
-    recipe_sha256, position
-)
+    $1::uuid, $2::uuid, job.earlier + given.place - 1, given.document_key, given.user_id, given.is_global,
+    given.document_type, given.title, given.metadata, given.language, given.occurred_at,
+    CASE WHEN given.error = '' THEN given.raw END, given.raw_sha256, given.recipe_sha256,
+    CASE WHEN given.error = '' THEN 'queued' ELSE 'failed' END
+FROM job, given
 RETURNING position;
 
 -- name: close_job
--- Makes a receiving job one that is worked on. $1 tenant, $2 job, $3 request id (NULL none).
+-- Makes a receiving job one that is worked on, unless all of its documents have failed already. $1 tenant, $2 job,
+-- $3 request id (NULL none).
 UPDATE ingestion_jobs
-SET receiving = false, lease_expires_at = NULL, request_id = $3, created_at = clock_timestamp()
+SET receiving = false, lease_expires_at = NULL, request_id = $3, created_at = clock_timestamp(),
+    status = CASE WHEN failed = total THEN 'failed' ELSE status END,
+    finished_at = CASE WHEN failed = total THEN clock_timestamp() END
 WHERE tenant_id = $1 AND id = $2 AND receiving
 RETURNING id;
 
