@@ -4,7 +4,7 @@
 
 Every strategy is asked the same questions in each scope, in turns, as the app role under row-level security:
 
-Beside p50 stands the processor time of the server process, in ms, which says more on a machine that does other work too.
+Beside p50 stands the processor time of the server process in ms, which says more on a machine that does other work.
 
 - ``engine``: what RecallSimilar does in vector mode, transaction included
 - ``exact``: everything in the scope is measured
@@ -192,11 +192,12 @@ def _scopes(corpus: Corpus) -> list[Scope]:
     in_first = corpus.tenant == 0
     numbers, sizes = np.unique(corpus.conversation[in_first], return_counts=True)
     longest = int(numbers[np.argmax(sizes)])
+    talks_to = int(corpus.agent[corpus.conversation == longest][0])
     scopes.append(
         Scope(
             f"conversation of {int(sizes.max()):,}",
             tenant_uuid(0),
-            TurnScope(agent_ids=(agent_uuid(0, 0),), conversation_ids=(f"conversation-{longest}",)),
+            TurnScope(agent_ids=(agent_uuid(0, talks_to),), conversation_ids=(f"conversation-{longest}",)),
             np.flatnonzero(in_first & (corpus.conversation == longest)),
         )
     )

@@ -42,7 +42,8 @@ FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::time
 def unit_vectors(count: int, seed: int) -> Vectors:
     """Random directions."""
     vectors = np.random.default_rng(seed).normal(size=(count, 384)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ async def test_only_large_tenants_earn_an_index_and_once(
     [change] = await maintenance.run()
     assert (change.deed, change.tenant_id, change.rows) == (Deed.BUILT, large, 800)
     [index] = await indexes(superuser)
-    assert (index.tenant_id, index.rows, index.agents, index.valid) == (large, 800, {AGENT}, True)
+    assert (index.tenant_id, index.rows, index.agents, index.valid) == (large, 800, frozenset({AGENT}), True)
     assert await maintenance.run() == []
 
 
