@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from memsidecar.cli.demo import conversation
+from tests.client.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,6 +35,14 @@ async def test_it_answers_every_question_and_says_what_to_do_next(
     assert conversation.DOCUMENT_QUESTION in shown
     assert "fourteen days" in shown
     assert "./dev test" in shown
+    [(_, excerpt)] = examples("README.md", "shown by ./dev demo")
+    assert without_figures(excerpt) in without_figures(shown)
+
+
+def without_figures(text: str) -> str:
+    """Leave out what may differ from run to run and from ranking to ranking: times, and how a score adds up."""
+    text = re.sub(r"why: .*", "why:", text)
+    return re.sub(r"\d+ ms|\d\.\d\d ", "", text)
 
 
 async def test_it_keeps_what_it_stored_in_a_directory_of_choice(

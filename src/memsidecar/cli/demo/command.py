@@ -98,7 +98,7 @@ async def _ask(memory: AsyncMemoryClient, display: DemoDisplay) -> None:
             agent_id=conversation.AGENT_ID, user_id=conversation.USER_ID, occurred=question.occurred
         )
         started = time.perf_counter()
-        recall = await memory.recall(question.text, scope, top_k=TOP_K, neighbours=1)
+        recall = await memory.recall(question.text, scope, top_k=TOP_K, neighbours=1, explain=True)
         display.answered(number, question, recall, time.perf_counter() - started)
 
 
