@@ -285,6 +285,20 @@ async def test_completion_is_printed_for(memsidecar: Command, shell: str) -> Non
     assert "_MEMSIDECAR_COMPLETE" in printed.output
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("re", "recall"), ("token re", "revoke"), ("recall --mode f", "fused"), ("recall --to", "--top-k")],
+)
+async def test_the_shell_completes(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch, typed: str, completed: str
+) -> None:
+    monkeypatch.setenv("_MEMSIDECAR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"memsidecar {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    printed = await memsidecar()
+    assert printed.output.splitlines() == [f"plain,{completed}"]
+
+
 async def test_help_names_every_command(memsidecar: Command) -> None:
     printed = await memsidecar("--help")
     assert printed.code == 0
