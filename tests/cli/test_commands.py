@@ -278,6 +278,16 @@ async def test_migrate_runs_as_the_owner(memsidecar: Command, monkeypatch: pytes
     assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in refused.errors
 
 
+@pytest.mark.usefixtures("owned")
+async def test_maintain_says_when_nothing_was_due(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintained = await memsidecar("maintain")
+    assert (maintained.code, maintained.output) == (0, "Nothing was due.\n")
+    monkeypatch.delenv("MEMSIDECAR_OWNER_DATABASE_URL")
+    assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in (await memsidecar("maintain")).errors
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_is_printed_for(memsidecar: Command, shell: str) -> None:
     printed = await memsidecar("completion", shell)
