@@ -115,7 +115,7 @@ class ConversationMemory:
             caller.require_agent(turn.agent_id)
         texts = [turn.content for turn in turns if turn.action is not TurnAction.DELETED]
         lane = Lane.INTERACTIVE if len(texts) <= MANY_TURNS else Lane.BACKGROUND
-        made = iter(await self._embedder.embed(texts, lane=lane, deadline=caller.deadline))
+        made = iter(await self._embedder.embed(texts, owner=tenant_id, lane=lane, deadline=caller.deadline))
         embeddings = [NO_EMBEDDING if turn.action is TurnAction.DELETED else next(made) for turn in turns]
         said = all(turn.action is TurnAction.SAID for turn in turns)
         append = self._queue.append if said else self._store.append

@@ -204,7 +204,7 @@ class UserImport:
         embedded: list[Embedding] = []
         for first in range(0, len(texts), _TEXTS_AT_ONCE):
             embedded += await self._embedder.embed(
-                texts[first : first + _TEXTS_AT_ONCE], lane=Lane.BACKGROUND
+                texts[first : first + _TEXTS_AT_ONCE], owner=self._tenant_id, lane=Lane.BACKGROUND
             )
         return embedded
 
