@@ -68,13 +68,12 @@ def test_a_score_is_the_sum_of_its_explained_parts() -> None:
 
 
 def test_a_rare_word_outweighs_a_common_one_and_neighbours_share_it() -> None:
-    alone = {"session_gap": timedelta(hours=1)}
     ranked = ordered(
         candidate(1, matched=1),
         candidate(2, thread=1, matched=2),
         candidate(3, thread=2, position=1),
         candidate(4, thread=2, position=2, matched=1),
-        weights=Weights(session_prior=0, **alone),
+        weights=Weights(session_prior=0),
     )
     words = {each.candidate.id.int: each.words for each in ranked}
     assert words[1] == words[4] > words[2] > 0
