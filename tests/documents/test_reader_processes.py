@@ -38,7 +38,12 @@ async def start(model_directory: Path) -> AsyncIterator[Callable[[ReadingLimits]
     yield make
     for pool in pools:
         await pool.close()
-    assert not [
+    assert reader_children() == []
+
+
+def reader_children() -> list[psutil.Process]:
+    """The readers among the processes of this test run, which has others: a Postgres, for one."""
+    return [
         child
         for child in psutil.Process().children()
         if "document_reader_process" in " ".join(child.cmdline())
@@ -73,7 +78,7 @@ async def test_a_document_that_takes_too_long_fails_alone(
 async def test_a_reader_that_hangs_is_ended(start: Callable[[ReadingLimits], ReaderProcesses]) -> None:
     readers = start(ReadingLimits(wall_seconds=2))
     await readers.read(GOOD)
-    [process] = psutil.Process().children()
+    [process] = reader_children()
     os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(UnreadableDocument, match="takes more than 2 seconds"):
         await readers.read(GOOD)
@@ -106,7 +111,7 @@ async def test_odd_documents_are_read_or_refused_and_the_next_one_is_read(
 async def test_a_lost_reader_is_replaced(start: Callable[[ReadingLimits], ReaderProcesses]) -> None:
     readers = start(ReadingLimits())
     await readers.read(GOOD)
-    [process] = psutil.Process().children()
+    [process] = reader_children()
     process.kill()
     await asyncio.sleep(0.5)
     assert (await readers.read(GOOD)).content == "All is well."
