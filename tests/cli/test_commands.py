@@ -278,11 +278,35 @@ async def test_migrate_runs_as_the_owner(memsidecar: Command, monkeypatch: pytes
     assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in refused.errors
 
 
+@pytest.mark.usefixtures("owned")
+async def test_maintain_says_when_nothing_was_due(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintained = await memsidecar("maintain")
+    assert (maintained.code, maintained.output) == (0, "Nothing was due.\n")
+    monkeypatch.delenv("MEMSIDECAR_OWNER_DATABASE_URL")
+    assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in (await memsidecar("maintain")).errors
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_is_printed_for(memsidecar: Command, shell: str) -> None:
     printed = await memsidecar("completion", shell)
     assert printed.code == 0
     assert "_MEMSIDECAR_COMPLETE" in printed.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("re", "recall"), ("token re", "revoke"), ("recall --mode f", "fused"), ("recall --to", "--top-k")],
+)
+async def test_the_shell_completes(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch, typed: str, completed: str
+) -> None:
+    monkeypatch.setenv("_MEMSIDECAR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"memsidecar {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    printed = await memsidecar()
+    assert printed.output.splitlines() == [f"plain,{completed}"]
 
 
 async def test_help_names_every_command(memsidecar: Command) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from memsidecar.postgres.earned_indexes import NAME_PREFIX, EarnedIndex, read_earned_indexes
-from memsidecar.postgres.errors import domain_error
+from memsidecar.postgres.errors import connection_error
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class IndexMaintenance:
             finally:
                 await connection.close()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise domain_error(error) or error from error
+            raise connection_error(error) or error from error
 
     async def _maintain(self, connection: asyncpg.Connection) -> list[IndexChange]:
         existing = await read_earned_indexes(connection)
