@@ -82,7 +82,8 @@ class Corpus:
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+    lengths: NDArray[np.float64] = np.linalg.norm(values, axis=-1, keepdims=True)
+    return values / lengths
 
 
 def _word(number: int) -> str:
