@@ -19,6 +19,7 @@ CHECKS: dict[str, list[str]] = {
     "proto breaking": ["python", "-m", "tools.breaking"],
     "generated code": ["python", "-m", "tools.generate", "--check"],
     "API reference": ["python", "-m", "tools.api_reference", "--check"],
+    "configuration reference": ["python", "-m", "tools.configuration_reference", "--check"],
     "lock files": ["python", "-m", "tools.lock", "--check"],
 }
 

@@ -25,6 +25,7 @@ from memsidecar.domain.observation import UNOBSERVED
 from memsidecar.domain.recall_engine import RecallEngine
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
+from memsidecar.domain.user_export import UserExports
 from memsidecar.domain.user_memory import UserMemories
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed, tokenizer_file
@@ -39,6 +40,7 @@ from memsidecar.postgres.embedded import EmbeddedPostgres, running_urls
 from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.erasure_store import PostgresErasureStore
 from memsidecar.postgres.erasure_work_store import PostgresErasureWorkStore
+from memsidecar.postgres.export_store import PostgresExportStore
 from memsidecar.postgres.hybrid_search_store import PostgresHybridSearchStore
 from memsidecar.postgres.ingestion_job_store import PostgresIngestionJobStore
 from memsidecar.postgres.ingestion_work_store import PostgresIngestionWorkStore
@@ -191,6 +193,7 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
             max_connections=config.pool_size,
             acquire_timeout=config.pool_wait_seconds,
             statement_cache_size=config.statement_cache_size,
+            longest_statement=config.longest_statement_seconds,
             observer=observer,
         )
         stack.push_async_callback(database.close)
@@ -365,6 +368,7 @@ def _build_server(
             tenants=TenantDirectory(PostgresTenantStore(database)),
             tokens=TokenRegistry(PostgresTokenStore(database)),
             erasures=erasures,
+            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder),
             audit=AuditTrail(PostgresAuditStore(database)),
             info=ServerInfo(
                 version=__version__,

@@ -118,6 +118,11 @@ class Config:
     pool_wait_seconds: float = _setting(
         "MEMSIDECAR_POOL_WAIT_SECONDS", 5.0, "longest wait for a free database connection"
     )
+    longest_statement_seconds: float = _setting(
+        "MEMSIDECAR_LONGEST_STATEMENT_SECONDS",
+        60.0,
+        "longest time a database statement may take, whatever the caller's deadline",
+    )
     statement_cache_size: int = _setting(
         "MEMSIDECAR_STATEMENT_CACHE_SIZE",
         256,
@@ -154,6 +159,17 @@ class Config:
     otlp_protocol: str = _setting("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "http/protobuf or grpc")
     telemetry_disabled: str = _setting("OTEL_SDK_DISABLED", "false", "true sends no traces")
     token: str | None = _setting("MEMSIDECAR_TOKEN", None, "token that the command line sends")
+    server_authority: Path | None = _setting(
+        "MEMSIDECAR_SERVER_AUTHORITY",
+        None,
+        "PEM file of the authority of the server's certificate: with it the command line talks TLS",
+    )
+    client_certificate: Path | None = _setting(
+        "MEMSIDECAR_CLIENT_CERTIFICATE", None, "PEM file of the certificate that the command line shows"
+    )
+    client_key: Path | None = _setting(
+        "MEMSIDECAR_CLIENT_KEY", None, "PEM file of the private key of MEMSIDECAR_CLIENT_CERTIFICATE"
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
@@ -249,6 +265,12 @@ class Config:
                 "Set MEMSIDECAR_TLS_CLIENT_AUTHORITY, or unset MEMSIDECAR_TLS_CLIENTS.",
             ),
             (
+                (self.client_certificate is None) != (self.client_key is None)
+                or (self.client_certificate is not None and self.server_authority is None),
+                "the command line shows a certificate only over TLS, and needs its key for that.",
+                "Set MEMSIDECAR_SERVER_AUTHORITY, _CLIENT_CERTIFICATE and _CLIENT_KEY, or the first alone, or none.",
+            ),
+            (
                 not self._jwt_settings_fit,
                 "JWTs need an issuer, an audience, and keys or a secret.",
                 "Set MEMSIDECAR_JWT_ISSUER, _AUDIENCE, and _KEYS or _SECRET, or none of them.",
@@ -289,14 +311,14 @@ def _whole_number(least: int, most: int) -> Any:
     return convert
 
 
-def _seconds(most: float) -> Any:
+def _seconds(most: float, least: float = 0.0) -> Any:
     def convert(raw: str) -> float:
         try:
             value = float(raw)
         except ValueError:
             value = -1.0
-        if not 0 <= value <= most:
-            raise ValueError(f"is {raw!r}: give seconds from 0 to {most:g}")
+        if not least <= value <= most:
+            raise ValueError(f"is {raw!r}: give seconds from {least:g} to {most:g}")
         return value
 
     return convert
@@ -346,6 +368,9 @@ _CONVERTERS: Mapping[str, Any] = {
     "eraser_database_url": _postgres_url,
     "data_directory": Path,
     "model_directory": Path,
+    "server_authority": Path,
+    "client_certificate": Path,
+    "client_key": Path,
     "model_source": Path,
     "model_precision": _one_of("fp32", "int8"),
     "listen": _address,
@@ -358,6 +383,7 @@ _CONVERTERS: Mapping[str, Any] = {
     "jwt_secret": _shared_secret,
     "pool_size": _whole_number(1, 500),
     "pool_wait_seconds": _seconds(600),
+    "longest_statement_seconds": _seconds(3_600, least=0.1),
     "statement_cache_size": _whole_number(0, 10_000),
     "embedding_threads": _whole_number(0, 1_024),
     "grace_seconds": _seconds(3_600),

@@ -11,6 +11,8 @@ import asyncpg
 import pytest
 
 from memsidecar.domain.append_queue import AppendQueue
+from memsidecar.domain.conversation_memory import MANY_TURNS, ConversationMemory
+from memsidecar.domain.embedding import Lane
 from memsidecar.domain.errors import DeadlineExceeded
 from memsidecar.domain.turns import AppendedTurn, NewTurn, Role, TurnScope
 from memsidecar.postgres.conversation_store import PostgresConversationStore
@@ -18,6 +20,7 @@ from memsidecar.postgres.conversation_store import PostgresConversationStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from memsidecar.domain.caller import Caller
     from memsidecar.domain.embedding import Embedding
     from memsidecar.embedding.engine import OnnxEmbedder
     from memsidecar.postgres.database import Database
@@ -205,3 +208,14 @@ async def test_an_unknown_tenant_is_told_so_to_every_caller(
         return_exceptions=True,
     )
     assert {type(outcome).__name__ for outcome in outcomes} == {"NotFound"}
+
+
+async def test_an_import_does_not_embed_before_those_a_person_waits_for(
+    store: RecordingStore, caller: Caller, embedder: OnnxEmbedder
+) -> None:
+    memory = ConversationMemory(store, embedder)
+    counted = {lane: embedder.counters(lane).texts for lane in Lane}
+    await memory.append(caller, [new_turn(f"imported {number}") for number in range(MANY_TURNS + 1)])
+    await memory.append(caller, [new_turn(f"said {number}") for number in range(MANY_TURNS)])
+    assert embedder.counters(Lane.BACKGROUND).texts - counted[Lane.BACKGROUND] == MANY_TURNS + 1
+    assert embedder.counters(Lane.INTERACTIVE).texts - counted[Lane.INTERACTIVE] == MANY_TURNS

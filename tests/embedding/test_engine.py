@@ -9,6 +9,7 @@ import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -77,6 +78,23 @@ async def test_a_repeated_query_is_answered_from_memory(embedder: OnnxEmbedder) 
     assert await embedder.embed(["asked twice"]) == first
     counters = embedder.counters(Lane.INTERACTIVE)
     assert (counters.texts, counters.cached) == (1, 1)
+
+
+async def test_what_one_owner_asked_is_not_remembered_for_another(embedder: OnnxEmbedder) -> None:
+    """A quick answer would tell a tenant what another has said."""
+    ours, theirs = uuid4(), uuid4()
+    async with occupied(embedder):
+        answers = asyncio.gather(
+            *(embedder.embed(["the plan"], owner=owner) for owner in (ours, theirs, ours, None))
+        )
+        await asyncio.sleep(0)
+    await answers
+    assert embedder.counters(Lane.INTERACTIVE).joined == 1
+    await embedder.embed(["only theirs"], owner=theirs)
+    await embedder.embed(["only theirs"], owner=ours)
+    assert embedder.counters(Lane.INTERACTIVE).cached == 0
+    await embedder.embed(["only theirs"], owner=theirs)
+    assert embedder.counters(Lane.INTERACTIVE).cached == 1
 
 
 async def test_memory_is_bounded_and_forgets_the_oldest(installed_fp32: InstalledModel) -> None:

@@ -47,8 +47,8 @@ def test_float32_vectors_are_those_of_the_published_model(model_directory: Path,
 
 def test_int8_vectors_stay_near_the_published_ones(model_directory: Path) -> None:
     vectors = embed(model_directory, Precision.INT8, together=False)
-    assert cosines(vectors).min() >= 0.97
-    assert cosines(vectors).mean() >= 0.985
+    assert cosines(vectors).min() >= 0.975
+    assert cosines(vectors).mean() >= 0.99
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 

@@ -197,6 +197,37 @@ async def test_a_token_cannot_make_one_that_may_more(client: Client, tenant_id: 
     assert await client.listed(made.secret) == []
 
 
+async def test_a_token_cannot_rotate_one_that_may_more(client: Client, tenant_id: UUID) -> None:
+    """The rotator is told the new secret: rotating must not be a way to more rights, other agents or operators."""
+    await client.secret(tenant_id)
+    await client.secret(tenant_id, Right.ADMIN, agents=(UUID(OTHER_AGENT),))
+    operator = await client.secret(None, Right.OPERATOR)
+    limited = await client.secret(tenant_id, Right.ADMIN, agents=(UUID(AGENT),))
+    listed = await client.administration.ListTokens(admin.ListTokensRequest(), metadata=bearer(limited))
+    operators = await client.administration.ListTokens(admin.ListTokensRequest(), metadata=bearer(operator))
+    assert len(listed.tokens) == 3
+    for token, code in [
+        *(
+            (token, grpc.StatusCode.PERMISSION_DENIED)
+            for token in listed.tokens
+            if token.agent_ids != [AGENT]
+        ),
+        (operators.tokens[0], grpc.StatusCode.NOT_FOUND),
+    ]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.administration.RotateToken(
+                admin.RotateTokenRequest(token_id=token.token_id), metadata=bearer(limited)
+            )
+        assert refused.value.code() is code
+    unchanged = await client.administration.ListTokens(admin.ListTokensRequest(), metadata=bearer(limited))
+    assert unchanged.tokens == listed.tokens
+    own = next(token for token in listed.tokens if token.agent_ids == [AGENT])
+    rotated = await client.administration.RotateToken(
+        admin.RotateTokenRequest(token_id=own.token_id), metadata=bearer(limited)
+    )
+    assert rotated.token.agent_ids == [AGENT]
+
+
 async def test_a_token_expires(client: Client, tenant_id: UUID) -> None:
     secret = await client.secret(tenant_id)
     with pytest.raises(grpc.aio.AioRpcError) as refused:

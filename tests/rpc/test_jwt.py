@@ -163,8 +163,8 @@ async def test_every_algorithm_opens_the_tenant_of_the_claim(
     "token",
     [
         rs256(exp=int(time.time()) - 60),
-        rs256(nbf=int(time.time()) + 120),
-        rs256(iat=int(time.time()) + 120),
+        rs256(nbf=int(time.time()) + 86_400),
+        rs256(iat=int(time.time()) + 86_400),
         rs256(exp=None),
         rs256(exp="soon"),
         rs256(aud="another"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from memsidecar.domain.append_queue import AppendQueue
 from memsidecar.domain.caller import Right
-from memsidecar.domain.embedding import NO_EMBEDDING
+from memsidecar.domain.embedding import NO_EMBEDDING, Lane
 from memsidecar.domain.errors import NotFound
 from memsidecar.domain.scopes import allowed_scope
 from memsidecar.domain.turns import TurnAction
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from memsidecar.domain.errors import DomainError
     from memsidecar.domain.paging import Page
     from memsidecar.domain.turns import AppendedTurn, Conversation, NewTurn, Turn, TurnScope
+
+
+MANY_TURNS = 16
+"""A call with more turns than this is an import: its texts do not go before those that a person waits for."""
 
 
 class ConversationStore(Protocol):
@@ -110,7 +114,8 @@ class ConversationMemory:
         for turn in turns:
             caller.require_agent(turn.agent_id)
         texts = [turn.content for turn in turns if turn.action is not TurnAction.DELETED]
-        made = iter(await self._embedder.embed(texts, deadline=caller.deadline))
+        lane = Lane.INTERACTIVE if len(texts) <= MANY_TURNS else Lane.BACKGROUND
+        made = iter(await self._embedder.embed(texts, owner=tenant_id, lane=lane, deadline=caller.deadline))
         embeddings = [NO_EMBEDDING if turn.action is TurnAction.DELETED else next(made) for turn in turns]
         said = all(turn.action is TurnAction.SAID for turn in turns)
         append = self._queue.append if said else self._store.append

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
 DIMENSIONS = 384
 """Length of every embedding: the hidden size of all-MiniLM-L6-v2."""
@@ -92,12 +93,19 @@ class Embedder(Protocol):
         ...
 
     async def embed(
-        self, texts: Sequence[str], *, lane: Lane = Lane.INTERACTIVE, deadline: float | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        owner: UUID | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
     ) -> list[Embedding]:
         """Embed every text, in order.
 
         Args:
             texts: Any number of texts; an empty sequence gives an empty list.
+            owner: The tenant whose texts they are. Tenants take turns, and share no work that could tell one by its
+                time what another has said.
             lane: Who waits.
             deadline: Event loop time (``loop.time()``) after which nobody wants the answer; work not started
                 by then is dropped.

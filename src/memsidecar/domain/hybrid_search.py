@@ -120,7 +120,9 @@ class HybridSearch:
         tenant_id = caller.tenant(Right.RECALL)
         scope = visible_scope(caller, request.scope)
         began = clock()
-        [embedding] = await self._embedder.embed([meaning_of(wanted)], deadline=caller.deadline)
+        [embedding] = await self._embedder.embed(
+            [meaning_of(wanted)], owner=tenant_id, deadline=caller.deadline
+        )
         embedded = clock()
         strategy, hits = await self._store.search(
             tenant_id, replace(request, query=wanted, scope=scope), embedding.vector, deadline=caller.deadline

@@ -322,11 +322,11 @@ class IngestionWorker:
                 self._observer.ingested("failed")
                 return
             del started
-            chunks = await self._embedded(document)
+            chunks = await self._embedded(document, job.tenant_id)
             await self._store.store(job, assignment.position, document, chunks)
             self._observer.ingested("stored")
 
-    async def _embedded(self, document: ReadDocument) -> list[FinishedChunk]:
+    async def _embedded(self, document: ReadDocument, tenant_id: UUID) -> list[FinishedChunk]:
         title = document.title if document.titled else ""
 
         @lru_cache(maxsize=64)
@@ -344,7 +344,7 @@ class IngestionWorker:
         try:
             for first in range(0, len(document.passages), _PASSAGES_AT_ONCE):
                 passages = document.passages[first : first + _PASSAGES_AT_ONCE]
-                requests.append((passages, asyncio.create_task(self._embed(texts(passages)))))
+                requests.append((passages, asyncio.create_task(self._embed(texts(passages), tenant_id))))
                 if len(requests) == _REQUESTS_AHEAD:
                     chunks += await _finished(*requests.popleft())
             while requests:
@@ -353,10 +353,10 @@ class IngestionWorker:
             await _end(request for _, request in requests)
         return chunks
 
-    async def _embed(self, texts: Sequence[str]) -> list[Embedding]:
+    async def _embed(self, texts: Sequence[str], tenant_id: UUID) -> list[Embedding]:
         while True:
             try:
-                return await self._embedder.embed(texts, lane=Lane.BACKGROUND)
+                return await self._embedder.embed(texts, owner=tenant_id, lane=Lane.BACKGROUND)
             except EmbeddingOverloaded as error:
                 await asyncio.sleep(error.retry_after.total_seconds())
 

@@ -140,7 +140,7 @@ class RecallEngine:
             )
             stopwatch.lap("database")
         text = request.query if participants is None else spoken_query(request.query, participants)
-        [embedding] = await self._embedder.embed([text], deadline=caller.deadline)
+        [embedding] = await self._embedder.embed([text], owner=tenant_id, deadline=caller.deadline)
         stopwatch.lap("embed")
         async with self._store.reading(tenant_id, deadline=caller.deadline) as reader:
             if participants is None:

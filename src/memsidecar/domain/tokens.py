@@ -71,6 +71,10 @@ class TokenStore(Protocol):
         """Read the token behind a secret, whether it still works or not."""
         ...
 
+    async def get(self, tenant_id: UUID, token_id: UUID, *, deadline: float | None) -> Token | None:
+        """Read a token of a tenant."""
+        ...
+
     async def create(
         self, token: Token, secret_sha256: bytes, *, event: NewAuditEvent, deadline: float | None
     ) -> Token:
@@ -178,8 +182,10 @@ class TokenRegistry:
 
         Raises:
             NotFound: No such token for this caller.
+            PermissionDenied: The token may more than the caller, who is told its successor's secret.
             FailedPrecondition: The token has ended already.
         """
+        await self._require_no_more_than(caller, token_id)
         now = datetime.now(UTC)
         old = await self._end(caller, token_id, now + overlap, action="token.rotate")
         if any(end is not None and end < now for end in (old.expires_at, old.revoked_at)):
@@ -194,6 +200,18 @@ class TokenRegistry:
             NotFound: No such token for this caller.
         """
         return await self._end(caller, token_id, datetime.now(UTC), action="token.revoke")
+
+    async def _require_no_more_than(self, caller: Caller, token_id: UUID) -> None:
+        if Right.OPERATOR in caller.rights:
+            return
+        tenant_id = caller.tenant(Right.ADMIN)
+        token = await self._store.get(tenant_id, token_id, deadline=caller.deadline)
+        if token is None:
+            raise NotFound("there is no such token")
+        if not token.rights <= caller.rights:
+            raise PermissionDenied("a token with rights that its rotator lacks cannot be rotated")
+        if caller.agent_ids and not (token.agent_ids and token.agent_ids <= caller.agent_ids):
+            raise PermissionDenied("a token for agents that its rotator does not cover cannot be rotated")
 
     async def _end(self, caller: Caller, token_id: UUID, at: datetime, *, action: str) -> Token:
         operator = Right.OPERATOR in caller.rights

@@ -219,7 +219,7 @@ class UserMemories:
                     deadline=caller.deadline,
                 )
             except _NotEmbeddedError as missing:
-                made = await self._embedder.embed(missing.passages, deadline=caller.deadline)
+                made = await self._embedder.embed(missing.passages, owner=tenant_id, deadline=caller.deadline)
                 embedded.update(zip(missing.passages, made, strict=True))
         raise Conflict("the memory is being rewritten all the time: repeat the call")
 
@@ -283,7 +283,7 @@ class UserMemories:
             EmbeddingOverloaded: Repeat later.
         """
         tenant_id = _allowed(caller, key, Right.RECALL)
-        [embedding] = await self._embedder.embed([query], deadline=caller.deadline)
+        [embedding] = await self._embedder.embed([query], owner=tenant_id, deadline=caller.deadline)
         return await self._store.search_archive(
             tenant_id, key, embedding.vector, limit=top_k, deadline=caller.deadline
         )

@@ -30,6 +30,7 @@ from memsidecar.embedding.tokenization import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from uuid import UUID
 
     from memsidecar.domain.observation import Observer
     from memsidecar.embedding.model_files import InstalledModel
@@ -115,7 +116,12 @@ class OnnxEmbedder:
         return self._identity
 
     async def embed(
-        self, texts: Sequence[str], *, lane: Lane = Lane.INTERACTIVE, deadline: float | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        owner: UUID | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
     ) -> list[Embedding]:
         """See ``Embedder.embed``. Texts of a cancelled caller are not run, unless others wait for them."""
         loop = asyncio.get_running_loop()
@@ -125,6 +131,7 @@ class OnnxEmbedder:
             answer=loop.create_future(),
             embeddings=[None] * len(texts),
             deadline=float("inf") if deadline is None else now + deadline - loop.time(),
+            owner=owner,
         )
         with self._lock:
             if self._closing:
@@ -185,7 +192,7 @@ class OnnxEmbedder:
         queue, tally = self._queues[lane], self._tallies[lane]
         missing = []
         for position, text in enumerate(texts):
-            call.embeddings[position] = self._cache.get(text)
+            call.embeddings[position] = self._cache.get(call.owner, text)
             if call.embeddings[position] is None:
                 missing.append((position, text))
         if missing:
@@ -250,7 +257,7 @@ class OnnxEmbedder:
                 tally.tokens += sum(len(piece.ids) for piece in pieces)
                 if lane is Lane.INTERACTIVE:
                     for work, embedding in zip(group, outcome, strict=True):
-                        self._cache.put(work.text, embedding)
+                        self._cache.put(work.owner, work.text, embedding)
         if isinstance(outcome, Exception):
             _tell_all((call, outcome) for work in group for call, _ in work.waiting)
         else:

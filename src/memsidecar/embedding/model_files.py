@@ -3,7 +3,7 @@
 A model root (the ``model_directory`` setting) holds one directory per graph version, so that two releases of
 this program can share a volume::
 
-    <model root>/all-MiniLM-L6-v2-graph3/
+    <model root>/all-MiniLM-L6-v2-graph4/
         manifest.json      sha256 and size of every other file
         model.fp32.onnx    the graph in float32
         model.int8.onnx    the same weights, matrix products in 8 bit integers
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MODEL_NAME: Final = "all-MiniLM-L6-v2"
 
-GRAPH_VERSION: Final = 3
+GRAPH_VERSION: Final = 4
 """Raise it whenever ``onnx_export`` or ``quantization`` changes the numbers a graph gives."""
 
 MANIFEST: Final = "manifest.json"

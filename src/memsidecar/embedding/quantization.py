@@ -1,8 +1,9 @@
 """Matrix products in 8 bit integers, on scales fixed at export.
 
-Weights are symmetric per output column, so a column of small weights keeps its resolution. They use 7 of the 8 bits:
-processors with AVX2 but no VNNI add pairs of products in 16 bits, and full-range weights overflow there. With 7 bits
-every processor gives the same numbers.
+Weights are symmetric per output column, so a column of small weights keeps its resolution. Processors with AVX2 but no
+VNNI add the products of two neighbouring rows in 16 bits, which full-range weights could overflow. So a column's scale
+is chosen by its largest sum of such neighbours: no sum can overflow, every processor gives the same numbers, and most
+columns still use nearly the whole byte (the usual remedy, 7 bit weights, costs half the resolution).
 
 What goes into a product is quantised on a fixed range, measured once over texts of many kinds (``activations.json``,
 written by ``tools/calibrate.py``), not on the range found in each run. So a text's vector does not depend on the texts
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
 ACTIVATIONS: Final = Path(__file__).with_name("activations.json")
 
-LARGEST_WEIGHT: Final = 63
-"""Quantised weights lie in -63 … 63: 2 x 255 x 63 still fits into 16 bits."""
+LARGEST_NEIGHBOURS: Final = 127
+"""Two neighbouring quantised weights of one sign add up to this at most, give or take the rounding of one: even 128,
+times the largest activation of 255, is below 2**15."""
 
 HEADROOM: Final = 1.2
 """Ranges are wider than the calibration texts needed by this factor; values beyond are clipped."""
@@ -83,7 +85,9 @@ def read_activation_ranges() -> dict[str, ActivationRange]:
 
 def quantise_columns(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Quantise ``[inputs, outputs]`` weights to integers and a scale per column (value = integer x scale)."""
-    scales = (np.abs(matrix).max(axis=0) / LARGEST_WEIGHT).astype(np.float32)
+    neighbours = matrix.reshape(-1, 2, matrix.shape[1])
+    sums = [np.maximum(sign * neighbours, 0).sum(axis=1).max(axis=0) for sign in (1, -1)]
+    scales = (np.maximum(*sums) / LARGEST_NEIGHBOURS).astype(np.float32)
     return np.rint(matrix / scales).astype(np.int8), scales
 
 

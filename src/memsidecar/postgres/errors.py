@@ -41,6 +41,7 @@ _BY_SQLSTATE: dict[str, Callable[[], DomainError]] = {
     "40001": lambda: _busy("another transaction changed the same rows"),
     "40P01": lambda: _busy("the database stopped a deadlock"),
     "55P03": lambda: _busy("a lock was not available"),
+    "25P03": lambda: DatabaseUnavailable("the database ended a transaction that had fallen silent"),
     "25006": lambda: DatabaseUnavailable(
         "the database is read-only: it may be a standby, wait for the failover"
     ),
@@ -49,6 +50,15 @@ _UNAVAILABLE_CLASSES = ("08", "57P", "58")
 """Connection exceptions, operator intervention (shutdown, crash, cannot connect now), and system errors."""
 
 
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+)
+"""Everything that using a connection can raise. The third is raised between the last message of a connection that the
+server ends and the end itself."""
 _SETUP_PROBLEMS = {
     "28000": Problem(
         "the database does not let this user in.",
@@ -85,6 +95,6 @@ def domain_error(error: BaseException) -> DomainError | None:
         if sqlstate == "23503" and str(error.constraint_name or "").endswith(TENANT_FOREIGN_KEY_SUFFIX):
             return NotFound("the tenant does not exist any more")
         return None
-    if isinstance(error, asyncpg.InterfaceError | OSError | EOFError):
+    if isinstance(error, DRIVER_ERRORS):
         return DatabaseUnavailable("the connection to the database was lost or could not be made")
     return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HEADER = re.compile(r"^-- name: ([a-z0-9_]+)\s*$", re.MULTILINE)
-_NAME = re.compile(r"/\* ([a-z0-9_]+) \*/")
+_NAME = re.compile(r"/\* ([A-Za-z0-9_]+) \*/")
 
 
 def load_queries(name: str) -> Mapping[str, str]:

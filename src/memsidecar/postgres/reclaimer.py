@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from memsidecar.postgres.errors import domain_error
 from memsidecar.postgres.queries import load_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from memsidecar.postgres.database import Database
 
@@ -44,6 +45,7 @@ class PostgresReclaimer:
         """
         self._database = database
         self._urls = tuple(urls)
+        self._told = False
 
     async def reclaim(self) -> bool:
         """Vacuum what finished erasures touched; see the port."""
@@ -56,34 +58,38 @@ class PostgresReclaimer:
         if not await self._outlast(older):
             _LOGGER.warning("not vacuumed: a transaction is open that still sees what was erased")
             return False
-        connection = await self._connect([*tables, _RECEIPTS])
-        if connection is None:
-            return False
-        try:
+        async with self._connection([*tables, _RECEIPTS]) as connection:
+            if connection is None:
+                return False
             for table in [*sorted(tables), _RECEIPTS]:
                 await connection.execute(f"VACUUM (INDEX_CLEANUP ON, ANALYZE, PARALLEL 0) {table}")
-        except (asyncpg.PostgresError, OSError) as error:
-            raise domain_error(error) or error from error
-        finally:
-            await connection.close()
         async with self._database.control() as control:
             await control.execute(_ERASURE_QUERIES["mark_vacuumed"], began)
         return True
 
-    async def _connect(self, tables: Sequence[str]) -> asyncpg.Connection | None:
-        """Open a connection that may vacuum; None when there is none."""
-        for url in self._urls:
-            try:
+    @asynccontextmanager
+    async def _connection(self, tables: Sequence[str]) -> AsyncIterator[asyncpg.Connection | None]:
+        """Open a connection that may vacuum; None when there is none, which is told once."""
+        try:
+            for url in self._urls:
                 connection = await asyncpg.connect(url, server_settings={"application_name": "memsidecar"})
-            except (asyncpg.PostgresError, OSError) as error:
-                raise domain_error(error) or error from error
-            if await connection.fetchval(_QUERIES["may_vacuum"], list(tables)):
-                return connection
-            await connection.close()
-        _LOGGER.warning(
-            "not vacuumed: no role here may; set MEMSIDECAR_OWNER_DATABASE_URL, or run 'memsidecar maintain' with it"
-        )
-        return None
+                try:
+                    may_vacuum = await connection.fetchval(_QUERIES["may_vacuum"], list(tables))
+                    if may_vacuum:
+                        yield connection
+                    await connection.close()
+                    if may_vacuum:
+                        return
+                finally:
+                    connection.terminate()  # does nothing to one that is closed
+        except (asyncpg.PostgresError, OSError) as error:
+            raise domain_error(error) or error from error
+        if not self._told:
+            self._told = True
+            _LOGGER.warning(
+                "not vacuumed: no role here may; run 'memsidecar maintain' with MEMSIDECAR_OWNER_DATABASE_URL set"
+            )
+        yield None
 
     async def _outlast(self, older: frozenset[str]) -> bool:
         clock = asyncio.get_running_loop().time

@@ -35,6 +35,12 @@ class PostgresTokenStore:
             row = await connection.fetchrow(_QUERIES["find_token"], secret_sha256)
         return None if row is None else _token(row, row["tenant_language"] or "english")
 
+    async def get(self, tenant_id: UUID, token_id: UUID, *, deadline: float | None) -> Token | None:
+        """Read a token of a tenant; see the port."""
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            row = await connection.fetchrow(_QUERIES["get_token"], tenant_id, token_id)
+        return None if row is None else _token(row)
+
     async def create(
         self, token: Token, secret_sha256: bytes, *, event: NewAuditEvent, deadline: float | None
     ) -> Token:

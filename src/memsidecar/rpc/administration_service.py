@@ -22,6 +22,7 @@ from memsidecar.rpc.administration_messages import (
 )
 from memsidecar.rpc.audit_handlers import AuditHandlers
 from memsidecar.rpc.erasure_handlers import ErasureHandlers
+from memsidecar.rpc.export_handlers import ExportHandlers
 from memsidecar.rpc.messages import model_message
 from memsidecar.rpc.validation import Violations
 from memsidecar.v1 import administration_pb2 as pb
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.erasure import Erasures
     from memsidecar.domain.tenants import TenantDirectory
     from memsidecar.domain.tokens import TokenRegistry
+    from memsidecar.domain.user_export import UserExports
     from memsidecar.rpc.authentication import Authentication
     from memsidecar.rpc.context import ServicerContext
 
@@ -53,7 +55,7 @@ class ServerInfo:
     schema_revision: str
 
 
-class AdministrationService(ErasureHandlers, AuditHandlers, AdministrationServiceServicer):
+class AdministrationService(ErasureHandlers, ExportHandlers, AuditHandlers, AdministrationServiceServicer):
     """Checks requests, calls the use cases, builds responses; the contract is documented in the proto."""
 
     def __init__(
@@ -63,6 +65,7 @@ class AdministrationService(ErasureHandlers, AuditHandlers, AdministrationServic
         tenants: TenantDirectory,
         tokens: TokenRegistry,
         erasures: Erasures,
+        exports: UserExports,
         audit: AuditTrail,
         info: ServerInfo,
     ) -> None:
@@ -70,6 +73,7 @@ class AdministrationService(ErasureHandlers, AuditHandlers, AdministrationServic
         self._tenants = tenants
         self._tokens = tokens
         self._erasures = erasures
+        self._exports = exports
         self._audit = audit
         self._info = info
 

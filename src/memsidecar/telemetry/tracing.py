@@ -24,6 +24,7 @@ from memsidecar.domain.observation import REQUEST_ID
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from uuid import UUID
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -182,11 +183,16 @@ class _TracedEmbedder:
         return self._embedder.model
 
     async def embed(
-        self, texts: Sequence[str], *, lane: Lane = Lane.INTERACTIVE, deadline: float | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        owner: UUID | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+        deadline: float | None = None,
     ) -> list[Embedding]:
         """See the port."""
         with self._tracing.inner("embed"):
-            return await self._embedder.embed(texts, lane=lane, deadline=deadline)
+            return await self._embedder.embed(texts, owner=owner, lane=lane, deadline=deadline)
 
     def token_offsets(self, text: str) -> list[tuple[int, int]]:
         """See the port."""

@@ -1152,7 +1152,7 @@ class ExportUserResponse(_message.Message):
 
     LINES_FIELD_NUMBER: _builtins.int
     lines: _builtins.bytes
-    """Whole lines of JSON, each ended by a line feed."""
+    """Bytes of JSON Lines, about 1 MiB at most; lines may be cut anywhere."""
     def __init__(
         self,
         *,
@@ -1205,7 +1205,7 @@ class ImportUserResponse(_message.Message):
     documents: _builtins.int
     """Documents taken in."""
     repeated: _builtins.int
-    """Lines that were already there."""
+    """Turns, revisions, passages and documents that were already there."""
     def __init__(
         self,
         *,

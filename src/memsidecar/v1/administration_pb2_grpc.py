@@ -229,14 +229,18 @@ class AdministrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportUser(self, request, context):
-        """Streams everything held about a user as JSON Lines. Needs `admin`.
+        """Streams everything held about a user as JSON Lines, and what the user said in the memory of others. The last line
+        has the kind `end`: without it the export is not whole. Needs `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportUser(self, request_iterator, context):
-        """Takes an export in. Vectors are made again when the model differs. Needs `admin`.
+        """Takes an export in. What is there already stays as it is, so that a repetition is safe. Vectors are made again when
+        the export has none or another model made them. Needs `admin`.
+
+        Errors: INVALID_ARGUMENT with the bad fields of the first bad line; the lines before it are taken in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

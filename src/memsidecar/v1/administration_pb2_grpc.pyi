@@ -71,9 +71,15 @@ class AdministrationServiceStub:
     GetErasure: _grpc.UnaryUnaryMultiCallable[_administration_pb2.GetErasureRequest, _administration_pb2.GetErasureResponse]
     """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND."""
     ExportUser: _grpc.UnaryStreamMultiCallable[_administration_pb2.ExportUserRequest, _administration_pb2.ExportUserResponse]
-    """Streams everything held about a user as JSON Lines. Needs `admin`."""
+    """Streams everything held about a user as JSON Lines, and what the user said in the memory of others. The last line
+    has the kind `end`: without it the export is not whole. Needs `admin`.
+    """
     ImportUser: _grpc.StreamUnaryMultiCallable[_administration_pb2.ImportUserRequest, _administration_pb2.ImportUserResponse]
-    """Takes an export in. Vectors are made again when the model differs. Needs `admin`."""
+    """Takes an export in. What is there already stays as it is, so that a repetition is safe. Vectors are made again when
+    the export has none or another model made them. Needs `admin`.
+
+    Errors: INVALID_ARGUMENT with the bad fields of the first bad line; the lines before it are taken in.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_administration_pb2.ListAuditEventsRequest, _administration_pb2.ListAuditEventsResponse]
     """Reads the trail of administrative acts, newest first. Needs `admin`."""
     VerifyAuditTrail: _grpc.UnaryUnaryMultiCallable[_administration_pb2.VerifyAuditTrailRequest, _administration_pb2.VerifyAuditTrailResponse]
@@ -122,9 +128,15 @@ class AdministrationServiceAsyncStub(AdministrationServiceStub):
     GetErasure: _aio.UnaryUnaryMultiCallable[_administration_pb2.GetErasureRequest, _administration_pb2.GetErasureResponse]  # type: ignore[assignment]
     """Reads how far an erasure is, and its receipt. Needs `admin`, or `operator` for any tenant's. Errors: NOT_FOUND."""
     ExportUser: _aio.UnaryStreamMultiCallable[_administration_pb2.ExportUserRequest, _administration_pb2.ExportUserResponse]  # type: ignore[assignment]
-    """Streams everything held about a user as JSON Lines. Needs `admin`."""
+    """Streams everything held about a user as JSON Lines, and what the user said in the memory of others. The last line
+    has the kind `end`: without it the export is not whole. Needs `admin`.
+    """
     ImportUser: _aio.StreamUnaryMultiCallable[_administration_pb2.ImportUserRequest, _administration_pb2.ImportUserResponse]  # type: ignore[assignment]
-    """Takes an export in. Vectors are made again when the model differs. Needs `admin`."""
+    """Takes an export in. What is there already stays as it is, so that a repetition is safe. Vectors are made again when
+    the export has none or another model made them. Needs `admin`.
+
+    Errors: INVALID_ARGUMENT with the bad fields of the first bad line; the lines before it are taken in.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_administration_pb2.ListAuditEventsRequest, _administration_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Reads the trail of administrative acts, newest first. Needs `admin`."""
     VerifyAuditTrail: _aio.UnaryUnaryMultiCallable[_administration_pb2.VerifyAuditTrailRequest, _administration_pb2.VerifyAuditTrailResponse]  # type: ignore[assignment]
@@ -254,7 +266,9 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _administration_pb2.ExportUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_administration_pb2.ExportUserResponse], _abc.AsyncIterator[_administration_pb2.ExportUserResponse]]:
-        """Streams everything held about a user as JSON Lines. Needs `admin`."""
+        """Streams everything held about a user as JSON Lines, and what the user said in the memory of others. The last line
+        has the kind `end`: without it the export is not whole. Needs `admin`.
+        """
 
     @_abc_1.abstractmethod
     def ImportUser(
@@ -262,7 +276,11 @@ class AdministrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_administration_pb2.ImportUserRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_administration_pb2.ImportUserResponse, _abc.Awaitable[_administration_pb2.ImportUserResponse]]:
-        """Takes an export in. Vectors are made again when the model differs. Needs `admin`."""
+        """Takes an export in. What is there already stays as it is, so that a repetition is safe. Vectors are made again when
+        the export has none or another model made them. Needs `admin`.
+
+        Errors: INVALID_ARGUMENT with the bad fields of the first bad line; the lines before it are taken in.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

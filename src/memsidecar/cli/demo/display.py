@@ -25,6 +25,16 @@ _SMALL_WORDS = frozenset(
         our she so that the their them then they this to us was we what when where which who why will with you""",
     )
 )
+_PARTS = {
+    "vector": "meaning",
+    "lexical": "words",
+    "question": "asks itself",
+    "reply": "answers a turn",
+    "session": "its session",
+    "speaker": "who is asked about",
+    "date": "date asked about",
+}
+_SMALLEST_SHOWN = 0.005
 _SAMPLE = (0, 5, 17)
 """Turns shown as a taste of the conversation."""
 
@@ -87,7 +97,7 @@ class DemoDisplay:
             for turn in hit.context:
                 if turn.occurred_at >= hit.turn.occurred_at:
                     self._quote(f"then {turn.speaker.display_name}: {turn.content}", style="dim")
-            self._reason(_why(question.text, hit))
+            self._line(f"      [dim]{_why(question.text, hit)}[/]")
         self._console.print()
 
     def found(self, number: int, question: str, search: DocumentSearch, seconds: float) -> None:
@@ -131,15 +141,20 @@ class DemoDisplay:
     def _quote(self, text: str, style: str = "") -> None:
         print_indented(self._console, text, 9, style)
 
-    def _reason(self, text: str) -> None:
-        self._line(f"      [dim]{text}[/]")
-
 
 def _why(question: str, hit: RecallHit) -> str:
-    turn = hit.turn
-    shared = sorted(_words(question) & _words(f"{turn.content} {turn.speaker.display_name}"))
-    words = f"shares {', '.join(shared)}" if shared else "shares no word with the question"
-    return f"why: similarity in meaning {hit.similarity:.2f}; {words}"
+    """Take the score apart: what each part added, and which words of the question were found."""
+    found = ", ".join(sorted(_words(question) & _words(hit.turn.content)))
+    shown = []
+    for part in hit.parts:
+        added = part.normalized * part.weight
+        if abs(added) < _SMALLEST_SHOWN:
+            continue
+        words = f" ({found})" if part.name == "lexical" and found else ""
+        shown.append(
+            f"{'-' if added < 0 else '+'} {abs(added):.2f} {_PARTS.get(part.name, part.name)}{words}"
+        )
+    return f"why: {' '.join(shown).removeprefix('+ ')}"
 
 
 def _words(text: str) -> set[str]:

@@ -2,6 +2,12 @@
 -- Reads the token behind a secret. $1 SHA-256 of the secret.
 SELECT * FROM find_token($1);
 
+-- name: get_token
+-- Reads a token of the transaction's tenant. $1 tenant, $2 id.
+SELECT id, tenant_id, name, rights, agent_ids, created_at, expires_at, revoked_at
+FROM api_tokens
+WHERE tenant_id = $1 AND id = $2;
+
 -- name: create_token
 -- Stores a token. $1 id, $2 tenant, $3 name, $4 SHA-256 of the secret, $5 rights, $6 agents, $7 expiry.
 SELECT * FROM create_token($1, $2, $3, $4, $5, $6, $7);
