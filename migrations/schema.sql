@@ -288,11 +288,11 @@ BEGIN
                 (('x' || left(max(sample.id::text), 8))::bit(32)::bigint + 1) / 4294967296.0 AS place
             FROM sample
         ),
-        counted AS (
-            SELECT word.position, word.query, count(sample.id) AS frequency
+        counted AS MATERIALIZED (
+            SELECT
+                word.position, word.query,
+                (SELECT count(*) FROM sample WHERE sample.lexemes @@ word.query) AS frequency
             FROM unnest(words) WITH ORDINALITY AS word (query, position)
-            LEFT JOIN sample ON sample.lexemes @@ word.query
-            GROUP BY word.position, word.query
         ),
         total AS MATERIALIZED (
             SELECT
@@ -344,22 +344,10 @@ BEGIN
         FROM document_chunks AS chunk
         WHERE chunk.tenant_id = tenant AND chunk.lexemes @@ generating
     ),
-    -- A word that generates candidates has all of its chunks among them, and is counted there.
-    word AS MATERIALIZED (
-        SELECT word.query, inverse_document_frequency(chunk_count, least(chunk_count, counted.containing)) AS weight
-        FROM unnest(words, frequencies, generates) AS word (query, estimate, generates)
-        CROSS JOIN LATERAL (
-            SELECT CASE
-                WHEN word.generates AND condition IS NULL
-                    THEN (SELECT count(*) FROM generated WHERE generated.lexemes @@ word.query)
-                ELSE word.estimate
-            END AS containing
-        ) AS counted
-    ),
     texts AS (
-        SELECT generated.id, generated.lexemes, generated.length FROM generated WHERE generated.matches
+        SELECT generated.id, generated.lexemes, generated.length, generated.matches, true AS generated FROM generated
         UNION ALL
-        SELECT near.id, chunk.lexemes, length(chunk.lexemes)
+        SELECT near.id, chunk.lexemes, length(chunk.lexemes), true, false
         FROM near
         CROSS JOIN LATERAL (
             SELECT stored.lexemes
@@ -369,15 +357,40 @@ BEGIN
         ) AS chunk
         WHERE NOT EXISTS (SELECT FROM generated WHERE generated.id = near.id)
     ),
-    lexical AS MATERIALIZED (
-        SELECT texts.id, found.score, row_number() OVER (ORDER BY found.score DESC, texts.id)::integer AS place
+    occurrence AS MATERIALIZED (
+        SELECT texts.id, texts.length, texts.matches, texts.generated, word.place AS word, counted.frequency
         FROM texts
-        CROSS JOIN LATERAL (
-            SELECT sum(bm25(word.weight, term_frequency(texts.lexemes, word.query), texts.length, average_length)) AS score
-            FROM word
-            WHERE texts.lexemes @@ word.query
-        ) AS found
-        WHERE found.score IS NOT NULL
+        CROSS JOIN unnest(words) WITH ORDINALITY AS word (query, place)
+        CROSS JOIN LATERAL (SELECT term_frequency(texts.lexemes, word.query) AS frequency OFFSET 0) AS counted
+        WHERE counted.frequency > 0
+    ),
+    -- A word that generates candidates has all of its chunks among them, and is counted there.
+    word AS MATERIALIZED (
+        SELECT
+            word.place,
+            inverse_document_frequency(
+                chunk_count,
+                least(
+                    chunk_count,
+                    CASE WHEN word.generates AND condition IS NULL THEN COALESCE(counted.chunks, 0) ELSE word.estimate END
+                )
+            ) AS weight
+        FROM unnest(frequencies, generates) WITH ORDINALITY AS word (estimate, generates, place)
+        LEFT JOIN (
+            SELECT occurrence.word, count(*) AS chunks FROM occurrence WHERE occurrence.generated GROUP BY occurrence.word
+        ) AS counted ON counted.word = word.place
+    ),
+    lexical AS MATERIALIZED (
+        SELECT matching.*, row_number() OVER (ORDER BY matching.score DESC, matching.id)::integer AS place
+        FROM (
+            SELECT
+                occurrence.id,
+                sum(bm25(word.weight, occurrence.frequency, occurrence.length, average_length)) AS score
+            FROM occurrence
+            JOIN word ON word.place = occurrence.word
+            WHERE occurrence.matches
+            GROUP BY occurrence.id
+        ) AS matching
     ),
     chosen AS (
         SELECT near.id FROM near

@@ -123,7 +123,7 @@ async def test_killed_workers_leave_the_state_of_an_undisturbed_run(
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.documents.worker_process",
+            "benchmarks.ingestion_worker_process",
             test_database.app_url,
             str(model_directory),
         )

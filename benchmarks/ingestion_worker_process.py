@@ -1,4 +1,4 @@
-"""An ingestion worker to be killed: ``python -m tests.documents.worker_process URL MODEL_DIRECTORY``."""
+"""An ingestion worker to be killed: ``python -m benchmarks.ingestion_worker_process URL MODEL_DIRECTORY``."""
 
 from __future__ import annotations
 
