@@ -386,7 +386,7 @@ def _build_server(
             tenants=TenantDirectory(PostgresTenantStore(database)),
             tokens=TokenRegistry(PostgresTokenStore(database)),
             erasures=erasures,
-            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder),
+            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder, storage_quota),
             audit=AuditTrail(PostgresAuditStore(database)),
             info=ServerInfo(
                 version=__version__,
