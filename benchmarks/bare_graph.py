@@ -82,6 +82,7 @@ class BareGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.layout.threads_per_run
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False
         return onnxruntime.InferenceSession(
             model.graph,

@@ -12,10 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bare_graph import BareGraph, layouts
 from benchmarks.chat_texts import chat_texts, made_up_texts
+from benchmarks.resident_memory import PATIENCE
 from benchmarks.retrieval_quality import measure_quality
 from memsidecar.config import Config
 from memsidecar.domain.embedding import Lane
@@ -26,12 +29,14 @@ from memsidecar.embedding.model_files import Precision, open_installed
 from memsidecar.embedding.tokenization import WordPieceTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from benchmarks.options import Options
 
 CALLERS = 32
+_MIXED = "engine, lengths as they come"
+_SORTED = "engine, sorted by length"
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -59,40 +64,37 @@ async def _rates(root: Path, precision: Precision, options: Options) -> dict[str
     """Texts per second of every bare layout and of the engine, in turns over the same texts."""
     model = open_installed(root, precision)
     tokenizer = WordPieceTokenizer(model.tokenizer)
-    rounds, size = (3, 150) if options.quick else (7, 300)
+    rounds, size = (5, 96) if options.quick else (15, 128)
     texts = chat_texts(options.data, rounds * size)
     graphs = [BareGraph(model, layout) for layout in layouts(usable_processors())]
-    seconds: dict[str, list[float]] = {}
-
-    async def time_engine(name: str, slice_: Sequence[str], embedder: OnnxEmbedder) -> None:
-        started = time.perf_counter()
-        await _closed_loop(slice_, embedder)
-        seconds.setdefault(name, []).append(time.perf_counter() - started)
-
-    async with OnnxEmbedder(model, cached_texts=0) as embedder:
+    stopwatches: dict[str, _Stopwatch] = defaultdict(_Stopwatch)
+    async with OnnxEmbedder(model, cached_texts=0, patience=PATIENCE) as embedder:
         for number in range(-1, rounds):
             # Round -1 warms everything up on the first slice.
             slice_ = texts[max(number, 0) * size :][:size]
             ids = [tokenizer.encode(text).ids for text in slice_]
             for graph in graphs:
-                seconds.setdefault(graph.layout.name, []).append(
+                with stopwatches[graph.layout.name].lap():
                     await asyncio.to_thread(graph.seconds_for, ids)
-                )
-            await time_engine("engine, lengths as they come", slice_, embedder)
-            await time_engine("engine, sorted by length", sorted(slice_, key=len), embedder)
+            for name, given in ((_MIXED, slice_), (_SORTED, sorted(slice_, key=len))):
+                with stopwatches[name].lap():
+                    await _closed_loop(given, embedder)
             if number == -1:
-                seconds.clear()
+                stopwatches.clear()
         counters = embedder.counters(Lane.INTERACTIVE)
-    rates = {name: size / statistics.median(times) for name, times in seconds.items()}
-    for name, rate in rates.items():
-        print(f"  {rate:7.1f} texts/s  {name}")
-    floor = max((graph.layout.name for graph in graphs), key=rates.__getitem__)
-    mixed, ordered = seconds["engine, lengths as they come"], seconds["engine, sorted by length"]
+    for name, stopwatch in stopwatches.items():
+        print(
+            f"  {stopwatch.rate(size):7.1f} texts/s {stopwatch.processor_ms(size):7.2f} ms of a core each  {name}"
+        )
+    floor = max((graph.layout.name for graph in graphs), key=lambda name: stopwatches[name].rate(size))
     figures = {
-        "texts_per_second": {name: round(rate, 1) for name, rate in rates.items()},
+        "texts_per_second": {name: round(watch.rate(size), 1) for name, watch in stopwatches.items()},
+        "processor_ms_per_text": {
+            name: round(watch.processor_ms(size), 2) for name, watch in stopwatches.items()
+        },
         "floor": floor,
-        "engine_to_floor": _ratio(seconds[floor], mixed),
-        "mixed_to_sorted": _ratio(ordered, mixed),
+        "engine_to_floor": _ratio(stopwatches[floor].seconds, stopwatches[_MIXED].seconds),
+        "mixed_to_sorted": _ratio(stopwatches[_SORTED].seconds, stopwatches[_MIXED].seconds),
         "texts_per_group": round(counters.texts / counters.groups, 2),
         "tokenising_share": round(
             counters.tokenise_seconds / (counters.tokenise_seconds + counters.run_seconds), 4
@@ -104,9 +106,30 @@ async def _rates(root: Path, precision: Precision, options: Options) -> dict[str
     return figures
 
 
-def _ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
-    """Median over rounds of how a rate compares to another, from the seconds both took for the same texts."""
-    return round(statistics.median(a / b for a, b in zip(slower, faster, strict=True)), 3)
+class _Stopwatch:
+    """Wall clock and processor time of laps over equally many texts."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.processor_seconds: list[float] = []
+
+    @contextmanager
+    def lap(self) -> Iterator[None]:
+        started, processor = time.perf_counter(), time.process_time()
+        yield
+        self.seconds.append(time.perf_counter() - started)
+        self.processor_seconds.append(time.process_time() - processor)
+
+    def rate(self, texts: int) -> float:
+        return texts / statistics.median(self.seconds)
+
+    def processor_ms(self, texts: int) -> float:
+        return 1000 * statistics.median(self.processor_seconds) / texts
+
+
+def _ratio(other: Sequence[float], ours: Sequence[float]) -> float:
+    """Median over rounds of our rate to the other one, from the seconds both took for the same texts."""
+    return round(statistics.median(theirs / mine for theirs, mine in zip(other, ours, strict=True)), 3)
 
 
 async def _closed_loop(texts: Sequence[str], embedder: OnnxEmbedder) -> None:
@@ -123,7 +146,7 @@ async def _lanes(root: Path, precision: Precision, options: Options) -> dict[str
     """How long a query waits for its vector alone, and while ingestion keeps the engine busy."""
     queries = made_up_texts(150 if options.quick else 500, seed=23)
     chunks = [" ".join(made_up_texts(8, seed=1000 + number)) for number in range(64)]
-    async with OnnxEmbedder(open_installed(root, precision), cached_texts=0) as embedder:
+    async with OnnxEmbedder(open_installed(root, precision), cached_texts=0, patience=PATIENCE) as embedder:
 
         async def ask() -> list[float]:
             seconds = []
@@ -197,7 +220,7 @@ def _memory(root: Path, precision: Precision, options: Options) -> dict[str, flo
 
 
 async def _quality(root: Path, precision: Precision, data: Path, *, documents: bool) -> dict[str, float]:
-    async with OnnxEmbedder(open_installed(root, precision)) as embedder:
+    async with OnnxEmbedder(open_installed(root, precision), patience=PATIENCE) as embedder:
         figures = await measure_quality(embedder, data, documents=documents)
     return {name: round(value, 2) for name, value in figures.items()}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.document_sets import CUTOFF, labelled_sets, ndcg
 from memsidecar.domain.embedding import Lane
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from benchmarks.document_sets import LabelledSet
     from memsidecar.embedding.engine import OnnxEmbedder
 
 _CALL_SIZE = 128
@@ -30,8 +32,8 @@ async def measure_quality(embedder: OnnxEmbedder, data: Path, *, documents: bool
     """Give every figure in points (0 to 100); document sets take minutes, so they can be left out."""
     figures = await _locomo(embedder, data / "locomo")
     if documents:
-        for name in ("scifact_part", "negconstraint"):
-            figures |= await _documents(embedder, data / name, name)
+        for labelled in labelled_sets(data):
+            figures |= await _documents(embedder, labelled)
     return figures
 
 
@@ -78,26 +80,17 @@ async def _locomo(embedder: OnnxEmbedder, folder: Path) -> dict[str, float]:
     return {f"locomo R@{cutoff}": 100 * float(np.mean(values)) for cutoff, values in shares.items()}
 
 
-async def _documents(embedder: OnnxEmbedder, folder: Path, name: str) -> dict[str, float]:
-    corpus, queries = _lines(folder / "corpus.jsonl"), _lines(folder / "queries.jsonl")
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        name_of_query, document, score = line.split("\t")
-        relevant.setdefault(name_of_query, {})[document] = int(score)
-    judged = [query for query in queries if query["id"] in relevant]
-    vectors = await _embed(
-        embedder, [f"{entry.get('title', '')} {entry['text']}".strip() for entry in corpus]
-    )
-    asked = await _embed(embedder, [query["text"] for query in judged])
-    identifiers = [entry["id"] for entry in corpus]
+async def _documents(embedder: OnnxEmbedder, labelled: LabelledSet) -> dict[str, float]:
+    names = list(labelled.texts)
+    vectors = await _embed(embedder, list(labelled.texts.values()))
+    asked = await _embed(embedder, list(labelled.questions.values()))
     gains, recalls = [], []
-    for query, vector in zip(judged, asked, strict=True):
-        wanted = relevant[query["id"]]
-        found = [identifiers[row] for row in np.argsort(-(vectors @ vector), kind="stable")[:10]]
-        gain = sum(wanted.get(document, 0) / np.log2(rank + 2) for rank, document in enumerate(found))
-        best = sum(
-            score / np.log2(rank + 2) for rank, score in enumerate(sorted(wanted.values(), reverse=True)[:10])
-        )
-        gains.append(gain / best)
-        recalls.append(len(wanted.keys() & set(found)) / min(len(wanted), 10))
-    return {f"{name} nDCG@10": 100 * float(np.mean(gains)), f"{name} R@10": 100 * float(np.mean(recalls))}
+    for question, vector in zip(labelled.questions, asked, strict=True):
+        grades = labelled.grades[question]
+        found = [names[row] for row in np.argsort(-(vectors @ vector), kind="stable")[:CUTOFF]]
+        gains.append(ndcg(found, grades))
+        recalls.append(len(grades.keys() & set(found)) / min(len(grades), CUTOFF))
+    return {
+        f"{labelled.name} nDCG@{CUTOFF}": 100 * float(np.mean(gains)),
+        f"{labelled.name} R@{CUTOFF}": 100 * float(np.mean(recalls)),
+    }

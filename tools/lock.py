@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "build": ["--group", "build"],
     "runtime": ["pyproject.toml", "--extra", "embedded", "--extra", "tracing"],
+    "image": ["pyproject.toml", "--extra", "tracing"],
     "dev": ["pyproject.toml", "--extra", "embedded", "--extra", "tracing", "--group", "dev"],
 }
 

@@ -47,6 +47,18 @@ async def test_every_service_is_healthy(channel: grpc.aio.Channel) -> None:
         assert await health_of(channel, service) == SERVING
 
 
+async def test_reflection_knows_a_method_by_its_full_name(channel: grpc.aio.Channel) -> None:
+    """Which is what ghz asks for; one that does not exist is not found."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    method = "memsidecar.v1.ConversationMemoryService.AppendTurn"
+    requests = [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in (method, f"{method}x")
+    ]
+    found, missing = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
+    assert found.file_descriptor_response.file_descriptor_proto
+    assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
 async def test_reflection_lists_every_service_and_knows_every_message(channel: grpc.aio.Channel) -> None:
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     requests = [

@@ -11,6 +11,7 @@ from memsidecar.domain.participants import Participants
 from memsidecar.domain.ranking import Candidate, Corpus
 from memsidecar.domain.recall_engine import Neighbour
 from memsidecar.domain.turns import Role
+from memsidecar.postgres.earned_indexes import EarnedIndexes
 from memsidecar.postgres.queries import load_queries
 from memsidecar.postgres.turn_rows import scope_parameters, turn_from_row
 
@@ -85,6 +86,7 @@ class PostgresRecallStore:
     def __init__(self, database: Database, *, model_id: int) -> None:
         self._database = database
         self._model_id = model_id
+        self._earned_indexes = EarnedIndexes()
 
     async def participants(
         self, tenant_id: UUID, scope: TurnScope, query: str, *, deadline: float | None
@@ -105,29 +107,35 @@ class PostgresRecallStore:
     ) -> AsyncIterator[PostgresRecallReader]:
         """Open a view; see the port."""
         async with self._database.tenant(tenant_id, deadline=deadline) as connection:
-            yield PostgresRecallReader(connection, tenant_id, self._model_id)
+            yield PostgresRecallReader(connection, tenant_id, self._model_id, self._earned_indexes)
 
 
 class PostgresRecallReader:
     """Reads within one transaction of one tenant."""
 
-    strategy = "exact"
-
-    def __init__(self, connection: Connection, tenant_id: UUID, model_id: int) -> None:
+    def __init__(
+        self, connection: Connection, tenant_id: UUID, model_id: int, earned_indexes: EarnedIndexes
+    ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
         self._model_id = model_id
+        self._earned_indexes = earned_indexes
+        self.strategy = "exact"
 
     async def nearest(self, scope: TurnScope, vector: bytes, *, limit: int) -> Sequence[Neighbour]:
-        """Measure the whole scope; see the port."""
-        rows = await self._connection.fetch(
-            scoped_query("nearest_turns", scope),
-            self._tenant_id,
-            *scope_parameters(scope),
-            self._model_id,
-            vector,
-            limit,
-        )
+        """Search by lists where the tenant's own index serves the scope, else measure all of it; see the port."""
+        parameters = (self._tenant_id, *scope_parameters(scope), self._model_id, vector, limit)
+        if scope_kind(scope) in {ScopeKind.AGENT, ScopeKind.TENANT}:
+            index = await self._earned_indexes.of(self._tenant_id, self._connection)
+            if index is not None and index.serves(scope):
+                await self._connection.execute(_QUERIES["prefer_lists"])
+                rows = await self._connection.fetch(
+                    scoped_query("nearest_turns_by_lists", scope), *parameters
+                )
+                if len(rows) == limit:  # fewer: what is visible is rare, or there is no more
+                    self.strategy = "lists"
+                    return [_neighbour(row) for row in rows]
+        rows = await self._connection.fetch(scoped_query("nearest_turns", scope), *parameters)
         return [_neighbour(row) for row in rows]
 
     async def candidates(

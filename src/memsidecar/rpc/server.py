@@ -15,6 +15,7 @@ from memsidecar.rpc.draining_interceptor import DrainingInterceptor
 from memsidecar.rpc.error_interceptor import ErrorInterceptor
 from memsidecar.rpc.health import HealthMonitor
 from memsidecar.rpc.observing_interceptor import ObservingInterceptor
+from memsidecar.rpc.reflection import MethodAwarePool
 from memsidecar.rpc.tls import server_credentials
 from memsidecar.v1 import administration_pb2, conversation_memory_pb2, documents_pb2, user_memory_pb2
 from memsidecar.v1.administration_pb2_grpc import add_AdministrationServiceServicer_to_server
@@ -83,7 +84,7 @@ class GrpcServer:
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
         reflection.enable_server_reflection(
-            [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server, pool=MethodAwarePool()
         )
         self._health = HealthMonitor(health_servicer, SERVICES, database_answers)
 

@@ -806,7 +806,9 @@ class RecallSimilarResponse(_message.Message):
     BUDGET_REACHED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
-    """How the neighbours were found: `exact`, `codes`, `hnsw`, or `none` in lexical mode."""
+    """How the neighbours were found: `exact` when all of the scope was measured, `lists` when the tenant's own
+    index was asked.
+    """
     query_truncated: _builtins.bool
     """True when the query had more than 256 word pieces: its end was not read for meaning."""
     budget_reached: _builtins.bool
