@@ -12,7 +12,7 @@ from memsidecar import __version__
 from memsidecar.config import DEFAULT_TENANT
 from memsidecar.document_reader_process import reader_command
 from memsidecar.domain.audit import AuditTrail
-from memsidecar.domain.caller import TENANT_RIGHTS, Caller, Right
+from memsidecar.domain.caller import Caller, Right
 from memsidecar.domain.conversation_memory import ConversationMemory
 from memsidecar.domain.documents import Documents
 from memsidecar.domain.erasure import Erasures
@@ -22,7 +22,9 @@ from memsidecar.domain.hybrid_search import HybridSearch
 from memsidecar.domain.ingestion import Ingestion
 from memsidecar.domain.ingestion_worker import IngestionWorker
 from memsidecar.domain.observation import UNOBSERVED
+from memsidecar.domain.quotas import Quota
 from memsidecar.domain.recall_engine import RecallEngine
+from memsidecar.domain.storage_quota import StorageQuota
 from memsidecar.domain.tenants import TenantDirectory, TenantSettings
 from memsidecar.domain.tokens import TokenRegistry
 from memsidecar.domain.user_export import UserExports
@@ -49,8 +51,10 @@ from memsidecar.postgres.recall_store import PostgresRecallStore
 from memsidecar.postgres.reclaimer import PostgresReclaimer
 from memsidecar.postgres.tenant_store import PostgresTenantStore
 from memsidecar.postgres.token_store import PostgresTokenStore
+from memsidecar.postgres.usage_store import PostgresUsageStore
 from memsidecar.postgres.user_memory_store import PostgresUserMemoryStore
 from memsidecar.rpc.administration_service import AdministrationService, ServerInfo
+from memsidecar.rpc.admission import Admission
 from memsidecar.rpc.authentication import CredentialAuthentication, OpenAuthentication, TokenAuthentication
 from memsidecar.rpc.certificate_authentication import CertificateAuthentication
 from memsidecar.rpc.conversation_memory_service import ConversationMemoryService
@@ -203,7 +207,7 @@ async def run_sidecar(config: Config, embedder: Embedder | None = None) -> Async
         worker = _build_ingestion_worker(
             config, stack, database, embedder, model_id=model_id, observer=observer
         )
-        authentication = await _open_authentication(config, stack, database)
+        authentication = await _open_admission(config, stack, database)
         server = _build_server(
             authentication,
             database,
@@ -297,11 +301,17 @@ async def _open_erasures(stack: AsyncExitStack, database: Database, databases: D
     return Erasures(reader, PostgresErasureStore(eraser), requested=worker.notice)
 
 
+async def _open_admission(config: Config, stack: AsyncExitStack, database: Database) -> Admission:
+    defaults = Quota(config.max_turns, config.max_document_bytes, config.calls_per_second)
+    return Admission(await _open_authentication(config, stack, database), defaults)
+
+
 async def _open_authentication(config: Config, stack: AsyncExitStack, database: Database) -> Authentication:
     tenant_store = PostgresTenantStore(database)
-    if not config.requires_credential:
-        return OpenAuthentication(await _open_caller(tenant_store))
     known_tenants = KnownTenants(tenant_store)
+    if not config.requires_credential:
+        await default_tenant(tenant_store, DEFAULT_TENANT)
+        return OpenAuthentication(DEFAULT_TENANT, known_tenants)
     return CredentialAuthentication(
         TokenAuthentication(PostgresTokenStore(database)),
         await _open_jwt_authentication(config, stack, known_tenants),
@@ -346,10 +356,13 @@ def _build_server(
     erasures: Erasures,
     observer: Observer,
 ) -> GrpcServer:
+    storage_quota = StorageQuota(PostgresUsageStore(database))
     return GrpcServer(
         conversation_memory=ConversationMemoryService(
             authentication,
-            ConversationMemory(PostgresConversationStore(database, model_id=model_id), embedder),
+            ConversationMemory(
+                PostgresConversationStore(database, model_id=model_id), embedder, storage_quota
+            ),
             RecallEngine(PostgresRecallStore(database, model_id=model_id), embedder, observer),
             embedder.model,
         ),
@@ -360,7 +373,12 @@ def _build_server(
         documents=DocumentService(
             authentication,
             Documents(PostgresDocumentStore(database)),
-            Ingestion(PostgresIngestionJobStore(database), embedder.model, submitted=worker.notice),
+            Ingestion(
+                PostgresIngestionJobStore(database),
+                embedder.model,
+                submitted=worker.notice,
+                storage_quota=storage_quota,
+            ),
             HybridSearch(PostgresHybridSearchStore(database, model_id=model_id), embedder, observer),
         ),
         administration=AdministrationService(
@@ -368,7 +386,7 @@ def _build_server(
             tenants=TenantDirectory(PostgresTenantStore(database)),
             tokens=TokenRegistry(PostgresTokenStore(database)),
             erasures=erasures,
-            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder),
+            exports=UserExports(PostgresExportStore(database, model_id=model_id), embedder, storage_quota),
             audit=AuditTrail(PostgresAuditStore(database)),
             info=ServerInfo(
                 version=__version__,
@@ -380,17 +398,6 @@ def _build_server(
         ),
         database_answers=database.answers,
         observer=observer,
-    )
-
-
-async def _open_caller(store: TenantStore) -> Caller:
-    """Give the caller of a server without authentication: the default tenant, made when it is missing."""
-    tenant = await default_tenant(store, DEFAULT_TENANT)
-    return Caller(
-        name="local",
-        rights=TENANT_RIGHTS | {Right.OPERATOR},
-        tenant_id=tenant.tenant_id,
-        language=tenant.settings.language,
     )
 
 

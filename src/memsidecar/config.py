@@ -118,6 +118,21 @@ class Config:
     pool_wait_seconds: float = _setting(
         "MEMSIDECAR_POOL_WAIT_SECONDS", 5.0, "longest wait for a free database connection"
     )
+    calls_per_second: int = _setting(
+        "MEMSIDECAR_CALLS_PER_SECOND",
+        0,
+        "calls a tenant may make on each server, unless it has a quota of its own; 0 sets no limit",
+    )
+    max_turns: int = _setting(
+        "MEMSIDECAR_MAX_TURNS",
+        0,
+        "turns a tenant may store, unless it has a quota of its own; 0 sets no limit",
+    )
+    max_document_bytes: int = _setting(
+        "MEMSIDECAR_MAX_DOCUMENT_BYTES",
+        0,
+        "bytes of documents a tenant may store, unless it has a quota of its own; 0 sets no limit",
+    )
     longest_statement_seconds: float = _setting(
         "MEMSIDECAR_LONGEST_STATEMENT_SECONDS",
         60.0,
@@ -383,6 +398,9 @@ _CONVERTERS: Mapping[str, Any] = {
     "jwt_secret": _shared_secret,
     "pool_size": _whole_number(1, 500),
     "pool_wait_seconds": _seconds(600),
+    "calls_per_second": _whole_number(0, 1_000_000),
+    "max_turns": _whole_number(0, 10**15),
+    "max_document_bytes": _whole_number(0, 10**15),
     "longest_statement_seconds": _seconds(3_600, least=0.1),
     "statement_cache_size": _whole_number(0, 10_000),
     "embedding_threads": _whole_number(0, 1_024),

@@ -33,6 +33,7 @@ class Client:
     """Calls a server that asks for tokens."""
 
     def __init__(self, channel: grpc.aio.Channel, registry: TokenRegistry) -> None:
+        self.channel = channel
         self.memory: Any = ConversationMemoryServiceStub(channel)
         self.administration: Any = AdministrationServiceStub(channel)
         self._registry = registry

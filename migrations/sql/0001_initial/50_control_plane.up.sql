@@ -3,12 +3,14 @@
 
 -- The credential behind a secret, whether it still works or not.
 CREATE FUNCTION find_token(wanted_secret_sha256 bytea)
-    RETURNS TABLE (id uuid, tenant_id uuid, tenant_language text, name text, rights text[], agent_ids uuid[],
-                   created_at timestamptz, expires_at timestamptz, revoked_at timestamptz)
+    RETURNS TABLE (id uuid, tenant_id uuid, tenant_language text, max_turns bigint, max_document_bytes bigint,
+                   calls_per_second integer, name text, rights text[], agent_ids uuid[], created_at timestamptz,
+                   expires_at timestamptz, revoked_at timestamptz)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
     AS $$
-    SELECT token.id, token.tenant_id, tenant.language, token.name, token.rights, token.agent_ids, token.created_at,
-           token.expires_at, token.revoked_at
+    SELECT token.id, token.tenant_id, tenant.language, tenant.max_turns, tenant.max_document_bytes,
+           tenant.calls_per_second, token.name, token.rights, token.agent_ids, token.created_at, token.expires_at,
+           token.revoked_at
     FROM api_tokens AS token
     LEFT JOIN tenants AS tenant ON tenant.id = token.tenant_id
     WHERE token.secret_sha256 = wanted_secret_sha256

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from memsidecar.domain.errors import PermissionDenied
+from memsidecar.domain.quotas import UNLIMITED, Quota
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -39,6 +40,8 @@ class Caller:
     """Text search configuration of the tenant's new rows."""
     agent_ids: frozenset[UUID] = field(default_factory=frozenset)
     """Agents the credential is limited to; empty means all."""
+    quota: Quota = UNLIMITED
+    """Limits of the tenant."""
     deadline: float | None = None
     """Event loop time (``loop.time()``) at which the caller stops waiting; None for never."""
 

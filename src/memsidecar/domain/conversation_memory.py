@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from memsidecar.domain.append_queue import AppendQueue
 from memsidecar.domain.caller import Right
 from memsidecar.domain.embedding import NO_EMBEDDING, Lane
-from memsidecar.domain.errors import NotFound
+from memsidecar.domain.errors import NotFound, QuotaExceeded
 from memsidecar.domain.scopes import allowed_scope
 from memsidecar.domain.turns import TurnAction
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.embedding import Embedder, Embedding
     from memsidecar.domain.errors import DomainError
     from memsidecar.domain.paging import Page
+    from memsidecar.domain.storage_quota import StorageQuota
     from memsidecar.domain.turns import AppendedTurn, Conversation, NewTurn, Turn, TurnScope
 
 
@@ -48,6 +49,10 @@ class ConversationStore(Protocol):
         up each time they deliver. The conversation, role and speaker of an edit count for nothing once its original is
         known, so they may differ too.
         """
+        ...
+
+    async def all_stored(self, tenant_id: UUID, turns: Sequence[NewTurn], *, deadline: float | None) -> bool:
+        """Tell whether every one of these is an event that is stored already."""
         ...
 
     async def list_turns(
@@ -97,8 +102,11 @@ class ConversationStore(Protocol):
 class ConversationMemory:
     """Appends and reads turns for callers."""
 
-    def __init__(self, store: ConversationStore, embedder: Embedder) -> None:
+    def __init__(
+        self, store: ConversationStore, embedder: Embedder, storage_quota: StorageQuota | None = None
+    ) -> None:
         self._store = store
+        self._storage_quota = storage_quota
         self._queue = AppendQueue(store)
         self._embedder = embedder
 
@@ -107,12 +115,14 @@ class ConversationMemory:
 
         Raises:
             PermissionDenied: The credential lacks ``append`` or does not cover an agent.
+            QuotaExceeded: The tenant may not store so many; nothing was stored.
             EmbeddingOverloaded: Nothing was stored; repeat later.
             DatabaseUnavailable: Nothing is known to be stored; repeat with the same event.
         """
         tenant_id = caller.tenant(Right.APPEND)
         for turn in turns:
             caller.require_agent(turn.agent_id)
+        await self._make_room(caller, tenant_id, turns)
         texts = [turn.content for turn in turns if turn.action is not TurnAction.DELETED]
         lane = Lane.INTERACTIVE if len(texts) <= MANY_TURNS else Lane.BACKGROUND
         made = iter(await self._embedder.embed(texts, owner=tenant_id, lane=lane, deadline=caller.deadline))
@@ -120,6 +130,17 @@ class ConversationMemory:
         said = all(turn.action is TurnAction.SAID for turn in turns)
         append = self._queue.append if said else self._store.append
         return await append(tenant_id, turns, embeddings, language=caller.language, deadline=caller.deadline)
+
+    async def _make_room(self, caller: Caller, tenant_id: UUID, turns: Sequence[NewTurn]) -> None:
+        if self._storage_quota is None:
+            return
+        more = sum(turn.action is not TurnAction.DELETED for turn in turns)
+        try:
+            await self._storage_quota.add_turns(caller, more)
+        except QuotaExceeded:
+            # What is stored already needs no room: a repetition is answered as the first time.
+            if not await self._store.all_stored(tenant_id, turns, deadline=caller.deadline):
+                raise
 
     async def list_turns(
         self,

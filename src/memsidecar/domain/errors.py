@@ -163,6 +163,15 @@ class DatabaseBusy(Overloaded):
     reason = "DATABASE_POOL_EXHAUSTED"
 
 
+class ServerStopping(DomainError):
+    """The server is being stopped and takes no new calls."""
+
+    reason = "SERVER_STOPPING"
+
+    def __init__(self) -> None:
+        super().__init__("this server is being stopped: repeat the call, another one will answer")
+
+
 class DatabaseUnavailable(DomainError):
     """The database cannot be reached or went away in the middle."""
 

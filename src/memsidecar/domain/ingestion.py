@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from memsidecar.domain.caller import Right
 from memsidecar.domain.chunking import CHUNKING_VERSION
-from memsidecar.domain.errors import NotFound
+from memsidecar.domain.errors import NotFound, QuotaExceeded
 from memsidecar.domain.identifiers import new_uuid7
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.documents import DocumentType
     from memsidecar.domain.embedding import ModelIdentity
     from memsidecar.domain.paging import Page
+    from memsidecar.domain.storage_quota import StorageQuota
 
 _BATCH_BYTES = 4 * 1_048_576
 _BATCH_DOCUMENTS = 100
@@ -187,22 +188,38 @@ class Ingestion:
         store: Where jobs are kept.
         model: The model whose vectors chunks get.
         submitted: Called after a job was stored, so that a worker in this process need not wait to notice.
+        storage_quota: Keeps tenants within their limits; None has none.
     """
 
     def __init__(
-        self, store: IngestionJobStore, model: ModelIdentity, *, submitted: Callable[[], None]
+        self,
+        store: IngestionJobStore,
+        model: ModelIdentity,
+        *,
+        submitted: Callable[[], None],
+        storage_quota: StorageQuota | None = None,
     ) -> None:
         self._store = store
         self._model = model
         self._submitted = submitted
+        self._storage_quota = storage_quota
 
     async def submit(self, caller: Caller, document: NewDocument, *, request_id: str) -> IngestionJob:
         """Store a job for one document.
 
         Raises:
             PermissionDenied: The credential lacks ``documents``.
+            QuotaExceeded: The tenant may not store so much.
         """
         tenant_id = caller.tenant(Right.DOCUMENTS)
+        try:
+            await self._make_room(caller, document)
+        except QuotaExceeded:
+            # A repetition needs no room.
+            earlier = await self._earlier(caller, tenant_id, request_id)
+            if earlier is None:
+                raise
+            return earlier
         job = await self._store.submit(
             tenant_id,
             new_uuid7(),
@@ -221,12 +238,12 @@ class Ingestion:
 
         Raises:
             PermissionDenied: The credential lacks ``documents``.
+            QuotaExceeded: The tenant may not store so much.
         """
         tenant_id = caller.tenant(Right.DOCUMENTS)
-        if request_id:
-            earlier = await self._store.find_by_request(tenant_id, request_id, deadline=caller.deadline)
-            if earlier is not None:
-                return earlier
+        earlier = await self._earlier(caller, tenant_id, request_id)
+        if earlier is not None:
+            return earlier
         job_id = new_uuid7()
         await self._store.open(tenant_id, job_id, requested_by=caller.name, deadline=caller.deadline)
         try:
@@ -244,6 +261,7 @@ class Ingestion:
         batch: list[QueuedDocument] = []
         size = 0
         async for document in documents:
+            await self._make_room(caller, document)
             batch.append(self._queued(caller, document))
             size += len(document.raw)
             if size >= _BATCH_BYTES or len(batch) >= _BATCH_DOCUMENTS:
@@ -251,6 +269,15 @@ class Ingestion:
                 batch, size = [], 0
         if batch:
             await self._store.add(tenant_id, job_id, batch, deadline=caller.deadline)
+
+    async def _make_room(self, caller: Caller, document: NewDocument) -> None:
+        if self._storage_quota is not None:
+            await self._storage_quota.add_document_bytes(caller, len(document.raw))
+
+    async def _earlier(self, caller: Caller, tenant_id: UUID, request_id: str) -> IngestionJob | None:
+        if not request_id:
+            return None
+        return await self._store.find_by_request(tenant_id, request_id, deadline=caller.deadline)
 
     def _queued(self, caller: Caller, document: NewDocument) -> QueuedDocument:
         raw_sha256 = hashlib.sha256(document.raw).digest()

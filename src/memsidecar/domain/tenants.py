@@ -10,6 +10,7 @@ from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.caller import Right
 from memsidecar.domain.errors import NotFound, PermissionDenied
 from memsidecar.domain.identifiers import new_uuid7
+from memsidecar.domain.quotas import Quota
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,15 +36,6 @@ class Retention:
     documents: timedelta | None = None
     jobs: timedelta | None = None
     memory_revisions: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """Limits of a tenant; 0 means the server's default."""
-
-    max_turns: int = 0
-    max_document_bytes: int = 0
-    calls_per_second: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from memsidecar.domain.errors import (
     PermissionDenied,
 )
 from memsidecar.domain.identifiers import new_uuid7
+from memsidecar.domain.quotas import UNLIMITED, Quota
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -49,6 +50,8 @@ class Token:
     revoked_at: datetime | None
     language: str = "english"
     """Of the tenant; known when the token was found by its secret."""
+    quota: Quota = UNLIMITED
+    """Of the tenant, likewise."""
 
     def works_at(self, moment: datetime) -> bool:
         """Tell whether the token is valid at a moment."""

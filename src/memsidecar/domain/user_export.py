@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memsidecar.domain.caller import Caller
     from memsidecar.domain.embedding import Embedder
     from memsidecar.domain.export_format import ExportLine
+    from memsidecar.domain.storage_quota import StorageQuota
 
 PIECE_BYTES = 262_144
 """Bytes of an export in one message, at least; at most four times that."""
@@ -44,8 +45,11 @@ class ExportStore(ImportStore, Protocol):
 class UserExports:
     """Exports and imports users for callers."""
 
-    def __init__(self, store: ExportStore, embedder: Embedder) -> None:
+    def __init__(
+        self, store: ExportStore, embedder: Embedder, storage_quota: StorageQuota | None = None
+    ) -> None:
         self._store = store
+        self._storage_quota = storage_quota
         self._embedder = embedder
 
     async def export(self, caller: Caller, user_id: str, *, include_vectors: bool) -> AsyncIterator[bytes]:
@@ -81,6 +85,7 @@ class UserExports:
         Raises:
             PermissionDenied: The credential lacks ``admin``, or is limited to agents.
             InvalidInput: A line is not one of an export; no line from there on was taken in.
+            QuotaExceeded: The tenant may not store so much; lines before that stay taken in.
         """
         importing = UserImport(_whole_tenant(caller), self._store, self._embedder)
         number = 0
@@ -89,9 +94,18 @@ class UserExports:
             checked = read_line(number, line, model_sha256=self._embedder.model.sha256)
             if number == 1:
                 await self._begin(caller, checked)
+            await self._make_room(caller, checked)
             await importing.take(checked, number)
         await importing.finish()
         return importing.imported
+
+    async def _make_room(self, caller: Caller, line: ExportLine) -> None:
+        if self._storage_quota is None:
+            return
+        if line.kind == "turn":
+            await self._storage_quota.add_turns(caller, len(line.values["rows"]))
+        elif line.kind == "document":
+            await self._storage_quota.add_document_bytes(caller, len(line.values["content"].encode()))
 
     async def _begin(self, caller: Caller, first: ExportLine) -> None:
         if first.kind != "export":

@@ -124,6 +124,14 @@ class PostgresConversationStore:
             await connection.execute(_QUERIES["settle_turn"], tenant_id, row["id"], new_uuid7())
         return row
 
+    async def all_stored(self, tenant_id: UUID, turns: Sequence[NewTurn], *, deadline: float | None) -> bool:
+        """Look for events; see the port."""
+        if any(turn.event is None for turn in turns):
+            return False
+        async with self._database.tenant(tenant_id, deadline=deadline) as connection:
+            found = await _find_events(connection, tenant_id, turns, range(len(turns)))
+        return len(found) == len(turns)
+
     async def list_turns(
         self,
         tenant_id: UUID,

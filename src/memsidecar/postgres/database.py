@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import asyncpg
 
 from memsidecar.domain.errors import DatabaseBusy, DatabaseUnavailable, DeadlineExceeded
+from memsidecar.domain.fair_share import FairShare
 from memsidecar.domain.observation import UNOBSERVED, PoolUse, Stage
 from memsidecar.postgres.errors import DRIVER_ERRORS, connection_error, domain_error
-from memsidecar.postgres.fair_share import FairShare
 from memsidecar.postgres.locks import lock_statements
 from memsidecar.postgres.probe import PROBE_SECONDS, DatabaseProbe
 from memsidecar.postgres.queries import statement_name

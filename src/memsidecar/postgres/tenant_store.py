@@ -9,7 +9,8 @@ import asyncpg
 
 from memsidecar.domain.errors import AlreadyExists
 from memsidecar.domain.paging import Page
-from memsidecar.domain.tenants import MemoryOverflow, Quota, Retention, Tenant, TenantSettings
+from memsidecar.domain.quotas import Quota
+from memsidecar.domain.tenants import MemoryOverflow, Retention, Tenant, TenantSettings
 from memsidecar.postgres.audit_store import record_audit_events
 from memsidecar.postgres.queries import load_queries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from memsidecar.domain.audit import DEPLOYMENT_TRAIL, NewAuditEvent
 from memsidecar.domain.caller import Right
 from memsidecar.domain.errors import NotFound
 from memsidecar.domain.paging import Page
+from memsidecar.domain.quotas import Quota
 from memsidecar.domain.tokens import Token
 from memsidecar.postgres.audit_store import record_audit_events
 from memsidecar.postgres.queries import load_queries
@@ -33,7 +35,10 @@ class PostgresTokenStore:
         """Read the token behind a secret; see the port."""
         async with self._database.control(deadline=deadline) as connection:
             row = await connection.fetchrow(_QUERIES["find_token"], secret_sha256)
-        return None if row is None else _token(row, row["tenant_language"] or "english")
+        if row is None:
+            return None
+        quota = Quota(row["max_turns"] or 0, row["max_document_bytes"] or 0, row["calls_per_second"] or 0)
+        return replace(_token(row), language=row["tenant_language"] or "english", quota=quota)
 
     async def get(self, tenant_id: UUID, token_id: UUID, *, deadline: float | None) -> Token | None:
         """Read a token of a tenant; see the port."""
@@ -102,7 +107,7 @@ class PostgresTokenStore:
         return token
 
 
-def _token(row: asyncpg.Record, language: str = "english") -> Token:
+def _token(row: asyncpg.Record) -> Token:
     return Token(
         token_id=UUID(int=row["id"].int),
         tenant_id=None if row["tenant_id"] is None else UUID(int=row["tenant_id"].int),
@@ -112,5 +117,4 @@ def _token(row: asyncpg.Record, language: str = "english") -> Token:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
-        language=language,
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 
 from memsidecar.domain.caller import Right
-from memsidecar.domain.tenants import MemoryOverflow, Quota, Retention, TenantSettings
+from memsidecar.domain.quotas import Quota
+from memsidecar.domain.tenants import MemoryOverflow, Retention, TenantSettings
 from memsidecar.rpc.messages import timestamp
 from memsidecar.v1 import administration_pb2 as pb
 

@@ -91,6 +91,7 @@ class CertificateAuthentication:
             rights=entry.rights,
             tenant_id=tenant.tenant_id,
             language=tenant.settings.language,
+            quota=tenant.settings.quota,
             agent_ids=entry.agent_ids,
             deadline=deadline,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from memsidecar.domain.errors import FieldViolation, InvalidInput
 from memsidecar.rpc.errors import status_of
+from memsidecar.rpc.wrapped_handler import wrapped_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,27 +28,48 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/memsidecar."):
-            return handler
-        if handler.unary_unary or handler.stream_unary:
-            behaviour = handler.unary_unary or handler.stream_unary
-            make = (
-                grpc.unary_unary_rpc_method_handler
-                if handler.unary_unary
-                else grpc.stream_unary_rpc_method_handler
-            )
-            return make(_answering(behaviour), handler.request_deserializer, handler.response_serializer)
-        return grpc.unary_stream_rpc_method_handler(
-            _streaming(handler.unary_stream), handler.request_deserializer, handler.response_serializer
+        return await wrapped_handler(
+            continuation,
+            handler_call_details,
+            answering=_answering,
+            streaming=_streaming,
+            reading=_reading,
+        )
+
+
+class _UnreadableMessage:
+    """Stands in for a message whose bytes are not one, until somebody can be told."""
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except DecodeError:
+            return _UnreadableMessage()
+
+    return read
+
+
+async def _readable(messages: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        _require_readable(message)
+        yield message
+
+
+def _require_readable(message: Any) -> None:
+    if isinstance(message, _UnreadableMessage):
+        raise InvalidInput(
+            [FieldViolation("request", "is not a message of this call: its bytes make no sense")]
         )
 
 
 def _answering(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: ServicerContext) -> Any:
-        if not inspect.iscoroutinefunction(behaviour):
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not implement the call")
         try:
+            if isinstance(request, AsyncIterable):
+                request = _readable(request)
+            _require_readable(request)
             return await behaviour(request, context)
         except Exception as error:
             await _abort(context, error)
@@ -55,9 +79,8 @@ def _answering(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 def _streaming(behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
     async def stream(request: Any, context: ServicerContext) -> AsyncIterator[Any]:
-        if not inspect.isasyncgenfunction(behaviour):
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not implement the call")
         try:
+            _require_readable(request)
             async for message in behaviour(request, context):
                 yield message
         except Exception as error:

@@ -40,6 +40,7 @@ STATUS_CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DatabaseUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ModelMissing: grpc.StatusCode.FAILED_PRECONDITION,
@@ -97,7 +98,7 @@ def _details(error: errors.DomainError) -> list[Message]:
             details.append(_retry_info(error.retry_after))
     if isinstance(error, errors.Overloaded):
         details.append(_retry_info(error.retry_after))
-    if isinstance(error, errors.DatabaseUnavailable | errors.KeysUnavailable):
+    if status_code(error) is grpc.StatusCode.UNAVAILABLE:
         details.append(RetryInfo(retry_delay=Duration(seconds=_UNAVAILABLE_RETRY_SECONDS)))
     return details
 

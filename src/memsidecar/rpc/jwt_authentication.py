@@ -68,6 +68,7 @@ class JwtAuthentication:
             ),
             tenant_id=tenant.tenant_id,
             language=tenant.settings.language,
+            quota=tenant.settings.quota,
             agent_ids=_agents_claim(claims, self._rules.agents_claim),
             deadline=deadline,
         )

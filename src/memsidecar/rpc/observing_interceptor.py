@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from memsidecar.domain.observation import REQUEST_ID
+from memsidecar.rpc.wrapped_handler import around, wrapped_handler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from memsidecar.domain.observation import ObservedCall, Observer
     from memsidecar.rpc.context import ServicerContext
@@ -41,41 +42,11 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/memsidecar."):
-            return handler
         method = handler_call_details.method.rpartition("/")[2]
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        make = (
-            grpc.unary_unary_rpc_method_handler
-            if handler.unary_unary
-            else grpc.stream_unary_rpc_method_handler
+        answering, streaming = around(lambda context: self._observed(method, context))
+        return await wrapped_handler(
+            continuation, handler_call_details, answering=answering, streaming=streaming
         )
-        return make(
-            self._answering(method, handler.unary_unary or handler.stream_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
-
-    def _answering(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-        async def answer(request: Any, context: ServicerContext) -> Any:
-            with self._observed(method, context):
-                return await behaviour(request, context)
-
-        return answer
-
-    def _streaming(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
-        async def stream(request: Any, context: ServicerContext) -> AsyncIterator[Any]:
-            with self._observed(method, context):
-                async for message in behaviour(request, context):
-                    yield message
-
-        return stream
 
     @contextmanager
     def _observed(self, method: str, context: ServicerContext) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -10,6 +11,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from memsidecar.domain.errors import Problem, SetupError
+from memsidecar.rpc.draining_interceptor import DrainingInterceptor
 from memsidecar.rpc.error_interceptor import ErrorInterceptor
 from memsidecar.rpc.health import HealthMonitor
 from memsidecar.rpc.observing_interceptor import ObservingInterceptor
@@ -53,6 +55,10 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
+LAST_WORDS_SECONDS = 0.2
+"""For answers that are on their way out when the grace is over."""
+
+
 class GrpcServer:
     """The four services with health and reflection on one address."""
 
@@ -66,8 +72,10 @@ class GrpcServer:
         database_answers: Callable[[], Awaitable[bool]],
         observer: Observer,
     ) -> None:
+        self._draining = DrainingInterceptor()
         self._server = grpc.aio.server(
-            interceptors=[ObservingInterceptor(observer), ErrorInterceptor()], options=_OPTIONS
+            interceptors=[ObservingInterceptor(observer), ErrorInterceptor(), self._draining],
+            options=_OPTIONS,
         )
         add_ConversationMemoryServiceServicer_to_server(conversation_memory, self._server)
         add_UserMemoryServiceServicer_to_server(user_memory, self._server)
@@ -116,8 +124,10 @@ class GrpcServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, refuse new calls, give running ones ``grace_seconds`` to finish."""
+        ends = time.monotonic() + grace_seconds
         await self._health.stop()
-        await self._server.stop(grace_seconds)
+        await self._draining.drain(grace_seconds)
+        await self._server.stop(max(ends - time.monotonic(), LAST_WORDS_SECONDS))
 
     async def wait(self) -> None:
         """Wait until the server has stopped."""

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from memsidecar.postgres.fair_share import FairShare
+from memsidecar.domain.fair_share import FairShare
 
 
 async def taken(share: FairShare, holder: str, wanted: int) -> int:

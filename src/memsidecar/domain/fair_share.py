@@ -1,4 +1,4 @@
-"""Shares a pool among tenants: nobody takes all of it, and nobody's places stay empty while others wait."""
+"""Shares a number of places among tenants: nobody takes all, and those who want little are served."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ class FairShare:
         """How many wait for a place."""
         return sum(map(len, self._waiting.values()))
 
+    def take_now(self, holder: Hashable) -> bool:
+        """Take a place if that needs no waiting, and say whether it was taken."""
+        allowed = holder not in self._waiting and self._may_take(holder)
+        if allowed:
+            self._give(holder)
+        return allowed
+
     async def take(self, holder: Hashable, timeout_seconds: float) -> None:
         """Take a place, waiting for it if need be.
 
@@ -47,8 +54,7 @@ class FairShare:
         Raises:
             TimeoutError: None came free in time.
         """
-        if holder not in self._waiting and self._may_take(holder):
-            self._give(holder)
+        if self.take_now(holder):
             return
         place = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(holder, deque()).append(place)
