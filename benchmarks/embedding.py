@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.bare_graph import BareGraph, layouts
 from benchmarks.chat_texts import chat_texts, made_up_texts
+from benchmarks.resident_memory import PATIENCE
 from benchmarks.retrieval_quality import measure_quality
 from memsidecar.config import Config
 from memsidecar.domain.embedding import Lane
@@ -67,7 +68,7 @@ async def _rates(root: Path, precision: Precision, options: Options) -> dict[str
     texts = chat_texts(options.data, rounds * size)
     graphs = [BareGraph(model, layout) for layout in layouts(usable_processors())]
     stopwatches: dict[str, _Stopwatch] = defaultdict(_Stopwatch)
-    async with OnnxEmbedder(model, cached_texts=0) as embedder:
+    async with OnnxEmbedder(model, cached_texts=0, patience=PATIENCE) as embedder:
         for number in range(-1, rounds):
             # Round -1 warms everything up on the first slice.
             slice_ = texts[max(number, 0) * size :][:size]
@@ -145,7 +146,7 @@ async def _lanes(root: Path, precision: Precision, options: Options) -> dict[str
     """How long a query waits for its vector alone, and while ingestion keeps the engine busy."""
     queries = made_up_texts(150 if options.quick else 500, seed=23)
     chunks = [" ".join(made_up_texts(8, seed=1000 + number)) for number in range(64)]
-    async with OnnxEmbedder(open_installed(root, precision), cached_texts=0) as embedder:
+    async with OnnxEmbedder(open_installed(root, precision), cached_texts=0, patience=PATIENCE) as embedder:
 
         async def ask() -> list[float]:
             seconds = []
@@ -219,7 +220,7 @@ def _memory(root: Path, precision: Precision, options: Options) -> dict[str, flo
 
 
 async def _quality(root: Path, precision: Precision, data: Path, *, documents: bool) -> dict[str, float]:
-    async with OnnxEmbedder(open_installed(root, precision)) as embedder:
+    async with OnnxEmbedder(open_installed(root, precision), patience=PATIENCE) as embedder:
         figures = await measure_quality(embedder, data, documents=documents)
     return {name: round(value, 2) for name, value in figures.items()}
 

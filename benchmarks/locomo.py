@@ -3,6 +3,7 @@
 ``--data DIR`` holds ``locomo/turns.jsonl`` and ``locomo/questions.jsonl``. Every turn goes in through AppendTurns as it
 was said; every answerable question (categories 1 to 4 with evidence) is asked with default settings within its own
 chat. R@k is the share of a question's evidence among the first k hits, averaged over questions.
+``--ablations`` asks again without each part of the ranking, and by words alone.
 """
 
 from __future__ import annotations
@@ -74,12 +75,33 @@ def answerable(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+ABLATIONS = {
+    "meaning": pb.RankingOptions(vector_weight=0),
+    "words": pb.RankingOptions(lexical_weight=0),
+    "words of neighbours": pb.RankingOptions(neighbour_credit=0),
+    "session": pb.RankingOptions(session_prior=0),
+    "speaker": pb.RankingOptions(speaker_boost=0),
+    "dates": pb.RankingOptions(date_boost=0),
+    "reply": pb.RankingOptions(reply_credit=0),
+    "question": pb.RankingOptions(question_penalty=0),
+}
+"""Each part of the ranking, and the option that takes it out."""
+
+
 async def ask(
-    stub: Any, question: dict[str, Any], top_k: int, mode: pb.RecallMode.ValueType
+    stub: Any,
+    question: dict[str, Any],
+    top_k: int,
+    mode: pb.RecallMode.ValueType,
+    ranking: pb.RankingOptions | None = None,
 ) -> tuple[list[str], float]:
     """Recall for one question; gives the event ids found and the seconds it took."""
     request = pb.RecallSimilarRequest(
-        query=question["question"], scope=pb.TurnScope(user_id=question["conv"]), top_k=top_k, mode=mode
+        query=question["question"],
+        scope=pb.TurnScope(user_id=question["conv"]),
+        top_k=top_k,
+        mode=mode,
+        ranking=ranking,
     )
     started = time.perf_counter()
     response = await stub.RecallSimilar(request)
@@ -92,7 +114,9 @@ def share_found(question: dict[str, Any], found: list[str], cutoff: int) -> floa
     return len(wanted & set(found[:cutoff])) / len(wanted)
 
 
-async def _measure(turns: list[dict[str, Any]], questions: list[dict[str, Any]]) -> dict[str, Any]:
+async def _measure(
+    turns: list[dict[str, Any]], questions: list[dict[str, Any]], *, ablations: bool
+) -> dict[str, Any]:
     async with benchmark_sidecar() as channel:
         stub = ConversationMemoryServiceStub(channel)
         started = time.perf_counter()
@@ -109,15 +133,26 @@ async def _measure(turns: list[dict[str, Any]], questions: list[dict[str, Any]])
             name = pb.RecallMode.Name(mode).removeprefix("RECALL_MODE_").lower()
             figures[name] = await _score(stub, questions, mode)
         figures["fused_to_vector_p50"] = round(figures["fused"]["p50_ms"] / figures["vector"]["p50_ms"], 2)
+        if ablations:
+            figures["lexical"] = await _score(stub, questions, pb.RECALL_MODE_LEXICAL)
+            figures["without"] = {
+                name: await _score(stub, questions, pb.RECALL_MODE_FUSED, ranking)
+                for name, ranking in ABLATIONS.items()
+            }
         return figures
 
 
-async def _score(stub: Any, questions: list[dict[str, Any]], mode: pb.RecallMode.ValueType) -> dict[str, Any]:
+async def _score(
+    stub: Any,
+    questions: list[dict[str, Any]],
+    mode: pb.RecallMode.ValueType,
+    ranking: pb.RankingOptions | None = None,
+) -> dict[str, Any]:
     shares: dict[int, list[float]] = {cutoff: [] for cutoff in CUTOFFS}
     by_category: dict[str, list[float]] = defaultdict(list)
     seconds = []
     for question in questions:
-        found, elapsed = await ask(stub, question, max(CUTOFFS), mode)
+        found, elapsed = await ask(stub, question, max(CUTOFFS), mode, ranking)
         seconds.append(elapsed)
         for cutoff in CUTOFFS:
             shares[cutoff].append(share_found(question, found, cutoff))
@@ -141,14 +176,17 @@ def run(options: Options) -> dict[str, Any]:
         chat = turns[0]["conv"]
         turns = [turn for turn in turns if turn["conv"] == chat]
         questions = [question for question in questions if question["conv"] == chat]
-    figures = asyncio.run(_measure(turns, questions))
+    figures = asyncio.run(_measure(turns, questions, ablations="--ablations" in options.extra))
     print(f"{figures['turns']} turns appended in {figures['append_seconds']} s")
-    print(f"{'mode':<8}" + "".join(f"{f'R@{cutoff}':>8}" for cutoff in CUTOFFS) + f"{'p50 ms':>9}")
-    for mode in ("fused", "vector"):
-        row = figures[mode]
-        print(
-            f"{mode:<8}"
-            + "".join(f"{row[f'R@{cutoff}']:>8.3f}" for cutoff in CUTOFFS)
-            + f"{row['p50_ms']:>9.1f}"
-        )
+    print(f"{'mode':<28}" + "".join(f"{f'R@{cutoff}':>8}" for cutoff in CUTOFFS) + f"{'p50 ms':>9}")
+    for mode in ("fused", "vector", "lexical"):
+        if mode in figures:
+            _print_row(mode, figures[mode])
+    for name, row in figures.get("without", {}).items():
+        _print_row(f"fused without {name}", row)
     return figures
+
+
+def _print_row(name: str, row: dict[str, Any]) -> None:
+    shares = "".join(f"{row[f'R@{cutoff}']:>8.3f}" for cutoff in CUTOFFS)
+    print(f"{name:<28}{shares}{row['p50_ms']:>9.1f}")

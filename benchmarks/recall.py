@@ -1,6 +1,6 @@
 """Finding neighbours: recall of the right ten, and time, in scopes of every size of a skewed corpus.
 
-``python -m benchmarks recall [--rows 200000] [--million] [--data DIR] [--hnsw]``
+``python -m benchmarks recall [--rows 200000] [--million] [--data DIR] [--hnsw] [--plot FILE]``
 
 Every strategy is asked the same questions in each scope, in turns, as the app role under row-level security:
 
@@ -36,6 +36,7 @@ import numpy as np
 from benchmarks import recall_corpus
 from benchmarks.locomo import answerable, read_lines
 from benchmarks.recall_corpus import Corpus, Floats, agent_uuid, generate, said_at, tenant_uuid, turn_uuid
+from benchmarks.recall_plot import plot
 from memsidecar.app import open_embedder
 from memsidecar.config import Config
 from memsidecar.domain.embedding import ModelIdentity
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 HITS = 10
 BASE_SENTENCES = 3_000
 BATCH = 1_000
+MOST_SCANNED = 10_000
+"""Rows up to which the plainest statement is asked: beyond, it takes seconds and never wins."""
 WARMING = 5
 """Questions whose time is not counted: they fill caches and make plans."""
 GROWTH = (10_000, 200_000, 1_000_000)
@@ -374,6 +377,8 @@ async def _measure_size(
                 strategies = _strategies(database, model_id, hnsw=settings.hnsw)
                 if scope.tenant_id not in lists_for or scope.scope.user_id or scope.scope.conversation_ids:
                     del strategies["lists"]
+                if len(scope.rows) > MOST_SCANNED:
+                    del strategies["scan"]
                 table.append(await _ask(strategies, corpus, scope, questions, places, pid))
                 _print_scope(table[-1])
         line = {
@@ -416,8 +421,12 @@ def run(options: Options) -> dict[str, Any]:
     parser.add_argument("--million", action="store_true", help="the same as --rows 1000000")
     parser.add_argument("--hnsw", action="store_true", help="also build and ask one plain HNSW index")
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--plot", type=Path, help="also draw the scopes into this SVG file")
     arguments = parser.parse_args(options.extra)
     rows = 1_000_000 if arguments.million else arguments.rows
     if options.quick:
         rows = min(rows, 20_000)
-    return asyncio.run(_measure(Settings(rows, arguments.questions, arguments.hnsw, options.data)))
+    figures = asyncio.run(_measure(Settings(rows, arguments.questions, arguments.hnsw, options.data)))
+    if arguments.plot:
+        arguments.plot.write_text(plot(figures["scopes"]))
+    return figures

@@ -8,15 +8,19 @@ import json
 import random
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 
 from benchmarks.chat_texts import made_up_texts
+from memsidecar.domain.embedding import Lane
 from memsidecar.embedding.engine import OnnxEmbedder
 from memsidecar.embedding.model_files import Precision, open_installed
 
 CALLERS = 32
+PATIENCE = dict.fromkeys(Lane, timedelta(minutes=1))
+"""Nothing is to be refused here, however slow the machine."""
 _MEBIBYTE = 2**20
 
 
@@ -27,7 +31,7 @@ async def _measure(root: Path, precision: Precision, requests: int, seconds: flo
     source = random.Random(11)
     numbers = itertools.count()
     ends_at = time.monotonic() + seconds
-    async with OnnxEmbedder(open_installed(root, precision), cached_texts=1024) as embedder:
+    async with OnnxEmbedder(open_installed(root, precision), patience=PATIENCE) as embedder:
         resident.append(process.memory_info().rss)
 
         async def call() -> None:

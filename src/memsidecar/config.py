@@ -159,6 +159,17 @@ class Config:
     otlp_protocol: str = _setting("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "http/protobuf or grpc")
     telemetry_disabled: str = _setting("OTEL_SDK_DISABLED", "false", "true sends no traces")
     token: str | None = _setting("MEMSIDECAR_TOKEN", None, "token that the command line sends")
+    server_authority: Path | None = _setting(
+        "MEMSIDECAR_SERVER_AUTHORITY",
+        None,
+        "PEM file of the authority of the server's certificate: with it the command line talks TLS",
+    )
+    client_certificate: Path | None = _setting(
+        "MEMSIDECAR_CLIENT_CERTIFICATE", None, "PEM file of the certificate that the command line shows"
+    )
+    client_key: Path | None = _setting(
+        "MEMSIDECAR_CLIENT_KEY", None, "PEM file of the private key of MEMSIDECAR_CLIENT_CERTIFICATE"
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
@@ -252,6 +263,12 @@ class Config:
                 self.tls_clients is not None and self.tls_client_authority is None,
                 "client certificates cannot be checked without the authority they come from.",
                 "Set MEMSIDECAR_TLS_CLIENT_AUTHORITY, or unset MEMSIDECAR_TLS_CLIENTS.",
+            ),
+            (
+                (self.client_certificate is None) != (self.client_key is None)
+                or (self.client_certificate is not None and self.server_authority is None),
+                "the command line shows a certificate only over TLS, and needs its key for that.",
+                "Set MEMSIDECAR_SERVER_AUTHORITY, _CLIENT_CERTIFICATE and _CLIENT_KEY, or the first alone, or none.",
             ),
             (
                 not self._jwt_settings_fit,
@@ -351,6 +368,9 @@ _CONVERTERS: Mapping[str, Any] = {
     "eraser_database_url": _postgres_url,
     "data_directory": Path,
     "model_directory": Path,
+    "server_authority": Path,
+    "client_certificate": Path,
+    "client_key": Path,
     "model_source": Path,
     "model_precision": _one_of("fp32", "int8"),
     "listen": _address,

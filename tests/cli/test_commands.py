@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from memsidecar.client import AsyncMemoryClient, TurnScope
+from tests.rpc.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -128,6 +129,25 @@ async def test_a_missing_token_is_explained(
         assert (await memsidecar("append", "--server", sidecar.address, *TURN, "Hello")).code == 0
         refused = await memsidecar("recall", "--server", sidecar.address, "anything")
         assert "needs a credential with the right 'recall'" in refused.errors
+
+
+async def test_a_server_with_tls_is_talked_to_by_its_authority(
+    memsidecar: Command,
+    start_sidecar: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    authority = Authority()
+    certificate, key = authority.server().write(tmp_path)
+    settings = {"tls_certificate": certificate, "tls_key": key, "authentication": "none"}
+    async with start_sidecar(**settings) as sidecar:
+        monkeypatch.setenv("MEMSIDECAR_LISTEN", sidecar.address)
+        assert "No memsidecar answers" in (await memsidecar("recall", "anything")).errors
+        (tmp_path / "authority.crt").write_bytes(authority.pem)
+        monkeypatch.setenv("MEMSIDECAR_SERVER_AUTHORITY", str(tmp_path / "authority.crt"))
+        assert (await memsidecar("append", *TURN, "Hello")).code == 0
+        monkeypatch.setenv("MEMSIDECAR_SERVER_AUTHORITY", str(tmp_path / "absent.crt"))
+        assert "absent.crt cannot be read" in (await memsidecar("recall", "anything")).errors
 
 
 @pytest.mark.usefixtures("owned")
@@ -258,11 +278,35 @@ async def test_migrate_runs_as_the_owner(memsidecar: Command, monkeypatch: pytes
     assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in refused.errors
 
 
+@pytest.mark.usefixtures("owned")
+async def test_maintain_says_when_nothing_was_due(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintained = await memsidecar("maintain")
+    assert (maintained.code, maintained.output) == (0, "Nothing was due.\n")
+    monkeypatch.delenv("MEMSIDECAR_OWNER_DATABASE_URL")
+    assert "Set MEMSIDECAR_OWNER_DATABASE_URL" in (await memsidecar("maintain")).errors
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_is_printed_for(memsidecar: Command, shell: str) -> None:
     printed = await memsidecar("completion", shell)
     assert printed.code == 0
     assert "_MEMSIDECAR_COMPLETE" in printed.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("re", "recall"), ("token re", "revoke"), ("recall --mode f", "fused"), ("recall --to", "--top-k")],
+)
+async def test_the_shell_completes(
+    memsidecar: Command, monkeypatch: pytest.MonkeyPatch, typed: str, completed: str
+) -> None:
+    monkeypatch.setenv("_MEMSIDECAR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"memsidecar {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    printed = await memsidecar()
+    assert printed.output.splitlines() == [f"plain,{completed}"]
 
 
 async def test_help_names_every_command(memsidecar: Command) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from memsidecar.cli.demo import conversation
+from tests.cli.processes import on_a_terminal
 from tests.client.examples import examples
 
 if TYPE_CHECKING:
@@ -50,5 +52,8 @@ async def test_it_keeps_what_it_stored_in_a_directory_of_choice(
 ) -> None:
     first = await memsidecar("demo", "--data-directory", place / "demo")
     assert "31 stored, 0 known from an earlier run" in first.output
-    second = await memsidecar("demo", "--data-directory", place / "demo")
-    assert "0 stored, 31 known from an earlier run" in second.output
+    code, shown = await asyncio.to_thread(
+        on_a_terminal, "demo", "--data-directory", place / "demo", "--stay", until="Still serving"
+    )
+    assert code == 0
+    assert "0 stored, 31 known from an earlier run" in shown

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from memsidecar.app import run_sidecar
+from memsidecar.client import AsyncMemoryClient
+from memsidecar.config import Config
 from memsidecar.embedding.model_files import Precision, graph_file, installed_directory
-from memsidecar.postgres.embedded.urls import OWNER, SUPERUSER
+from memsidecar.postgres.embedded import temporary_postgres
+from memsidecar.postgres.embedded.urls import APP, ERASER, OWNER, SUPERUSER
+from memsidecar.postgres.migrations import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from memsidecar.embedding.engine import OnnxEmbedder
     from memsidecar.postgres.embedded.urls import DatabaseUrls
     from tests.cli.conftest import Outcome
     from tests.conftest import TestDatabase
@@ -153,6 +160,31 @@ def test_an_open_server_on_the_network_is_refused(
     outcome = memsidecar_here("serve", "--listen", "0.0.0.0:0")
     assert outcome.code == 1
     assert "can be reached from other machines" in outcome.errors
+
+
+async def test_a_database_that_stops_under_a_running_server(
+    memsidecar: Callable[..., Awaitable[Outcome]], embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(temporary_postgres())
+        await migrate(postgres.urls.owner_url, app_login=APP, eraser_login=ERASER)
+        monkeypatch.setenv("DATABASE_URL", postgres.urls.app_url)
+        config = Config.from_environment(listen="127.0.0.1:0")
+        sidecar = await stack.enter_async_context(run_sidecar(config, embedder))
+        assert (await memsidecar("recall", "--server", sidecar.address, "anything")).code == 0
+        await postgres.stop()
+
+        recalled = await memsidecar("recall", "--server", sidecar.address, "anything")
+        assert recalled.code == 1
+        assert "database" in recalled.errors
+        assert "Find out why with 'memsidecar check'." in recalled.errors
+        async with asyncio.timeout(30), AsyncMemoryClient(sidecar.address) as client:
+            while await client.health():  # noqa: ASYNC110 - what is waited for happens in the server
+                await asyncio.sleep(0.1)
+        checked = await memsidecar("check", "--listen", sidecar.address)
+        assert checked.code == 1
+        assert "WRONG  database" in checked.output
+        assert "runs but is not serving" in checked.output
 
 
 def test_check_says_what_is_missing_before_the_first_start(memsidecar_here: Command, tmp_path: Path) -> None:

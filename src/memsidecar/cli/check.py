@@ -13,9 +13,9 @@ from memsidecar.app import embedded_directory, open_databases
 from memsidecar.cli.console import output_console
 from memsidecar.cli.databases import database_place
 from memsidecar.cli.failures import problems_of
-from memsidecar.cli.servers import IMPATIENT, explained
+from memsidecar.cli.servers import IMPATIENT, connect, explained
 from memsidecar.cli.settings import data_directory_option, model_directory_option
-from memsidecar.client import MemoryClient, MemoryServiceError
+from memsidecar.client import MemoryServiceError
 from memsidecar.config import Config
 from memsidecar.domain.errors import DomainError, Problem
 from memsidecar.embedding.model_files import Precision, open_installed
@@ -131,7 +131,7 @@ def _check_pool(config: Config, room: ConnectionRoom) -> Finding:
 
 def _check_server(config: Config) -> Finding:
     try:
-        with MemoryClient(config.listen, token=config.token, retries=IMPATIENT) as client:
+        with connect(config, IMPATIENT) as client:
             if not client.health():
                 problem = Problem(
                     f"The server at {config.listen} runs but is not serving.",
@@ -140,7 +140,7 @@ def _check_server(config: Config) -> Finding:
                 return Finding("server", problems=(problem,))
             return Finding("server", f"serving at {config.listen}")
     except MemoryServiceError as error:
-        return Finding("server", problems=tuple(explained(error, config.listen)))
+        return Finding("server", problems=tuple(explained(error, config)))
 
 
 def _show(console: Console, finding: Finding) -> None:

@@ -12,6 +12,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -36,7 +37,14 @@ def error_console() -> Console:
 
 def byte_progress(console: Console) -> Progress:
     """Make a progress display for steps that may have a length in bytes."""
-    return _progress(console, BarColumn(bar_width=30), DownloadColumn(binary_units=True))
+    return _progress(console, BarColumn(bar_width=30), _KnownSizeColumn(binary_units=True))
+
+
+class _KnownSizeColumn(DownloadColumn):
+    """Says nothing about steps that have no length."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
 
 
 def item_progress(console: Console) -> Progress:

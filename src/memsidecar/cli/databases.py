@@ -1,16 +1,40 @@
-"""How a database is named in what is said about it."""
+"""The database as its owner, and how a database is named in what is said about it."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from memsidecar.app import open_databases
 from memsidecar.cli.failures import CommandFailed, problems_of
-from memsidecar.domain.errors import DatabaseUnavailable, Problem
+from memsidecar.domain.errors import DatabaseUnavailable, Problem, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from memsidecar.config import Config
+
+
+@asynccontextmanager
+async def open_owner_database(config: Config) -> AsyncIterator[str]:
+    """Give the owner's connection URL: the configured one, or that of the embedded Postgres.
+
+    Raises:
+        SetupError: A database is configured, but not its owner.
+    """
+    if config.owner_database_url is not None:
+        yield config.owner_database_url
+        return
+    if not config.embedded:
+        raise SetupError(
+            Problem(
+                "This takes the owner role, and no URL of it is set.",
+                "Set MEMSIDECAR_OWNER_DATABASE_URL to postgresql://OWNER:PASSWORD@HOST:5432/DATABASE.",
+            )
+        )
+    async with open_databases(config, join=True) as databases:
+        yield databases.owner_url or ""
 
 
 @contextmanager

@@ -24,6 +24,7 @@ SUBCOMMANDS: Final = {
     "demo": ("memsidecar.cli.demo.command:demo", "Watch a memory at work: a conversation in, answers out."),
     "serve": ("memsidecar.cli.serve:serve", "Serve memory over gRPC until stopped."),
     "check": ("memsidecar.cli.check:check", "Say whether a deployment is healthy, and what to do if not."),
+    "maintain": ("memsidecar.cli.maintain:maintain", "Do what is due from time to time."),
     "health": ("memsidecar.cli.health:health", "Say by the exit status whether a server is ready."),
     "append": ("memsidecar.cli.turns:append", "Store one turn."),
     "recall": ("memsidecar.cli.turns:recall", "Find turns that matter for a question."),
@@ -66,7 +67,8 @@ class LazyGroup(click.RichGroup):
 @click.command_panel("Start here", commands=["demo", "serve", "check"])
 @click.command_panel("Talk to a running server", commands=["append", "recall", "import", "ingest", "search"])
 @click.command_panel(
-    "Look after a deployment", commands=["tenant", "token", "migrate", "health", "model", "completion"]
+    "Look after a deployment",
+    commands=["tenant", "token", "migrate", "maintain", "health", "model", "completion"],
 )
 @click.version_option(__version__, prog_name="memsidecar")
 @click.option("--verbose", is_flag=True, help="Log more, and show the traceback of an unexpected error.")

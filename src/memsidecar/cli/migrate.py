@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from memsidecar.app import open_databases
 from memsidecar.cli.console import output_console
-from memsidecar.cli.databases import naming
+from memsidecar.cli.databases import naming, open_owner_database
 from memsidecar.cli.settings import data_directory_option
 from memsidecar.config import Config
-from memsidecar.domain.errors import Problem, SetupError
 from memsidecar.postgres.embedded.urls import APP, ERASER
 from memsidecar.postgres.migrations import migrate as run_migrations
 from memsidecar.postgres.schema import head_revision
@@ -57,19 +55,10 @@ def migrate(
 async def _migrate(
     config: Config, revision: str, app_role: str | None, eraser_role: str | None
 ) -> SchemaState:
-    if config.database_url is None and config.owner_database_url is None:
-        async with open_databases(config, join=True) as databases:
-            return await run_migrations(
-                databases.owner_url or "", revision=revision, app_login=APP, eraser_login=ERASER
-            )
-    if config.owner_database_url is None:
-        raise SetupError(
-            Problem(
-                "Migrating takes the owner role, and no URL of it is set.",
-                "Set MEMSIDECAR_OWNER_DATABASE_URL to postgresql://OWNER:PASSWORD@HOST:5432/DATABASE.",
-            )
-        )
+    if config.embedded and config.owner_database_url is None:
+        app_role, eraser_role = APP, ERASER
     with naming(config.owner_database_url):
-        return await run_migrations(
-            config.owner_database_url, revision=revision, app_login=app_role, eraser_login=eraser_role
-        )
+        async with open_owner_database(config) as owner_url:
+            return await run_migrations(
+                owner_url, revision=revision, app_login=app_role, eraser_login=eraser_role
+            )

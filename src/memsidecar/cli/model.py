@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from memsidecar.cli.console import byte_progress, error_console, output_console
+from memsidecar.cli.console import byte_progress, output_console
 from memsidecar.config import Config
 from memsidecar.embedding.install import install_model
 from memsidecar.embedding.model_files import installed_directory
@@ -43,12 +43,9 @@ def install(model_source: Path | None, model_directory: Path | None) -> None:
     about 150.
     """
     config = Config.from_environment(model_source=model_source, model_directory=model_directory)
-    installed = install_with_progress(config, error_console())
-    directory = installed_directory(config.model_directory)
-    output_console().print(
-        f"Installed the model in {directory}." if installed else f"The model is in {directory} already.",
-        soft_wrap=True,
-    )
+    if not install_with_progress(config, output_console()):
+        directory = installed_directory(config.model_directory)
+        output_console().print(f"The embedding model is in {directory} already.", soft_wrap=True)
 
 
 def install_with_progress(config: Config, console: Console) -> bool:
@@ -65,4 +62,8 @@ def install_with_progress(config: Config, console: Console) -> bool:
                     console.print(f"model: {now.step}", soft_wrap=True)
             progress.update(task, description=f"model: {now.step}", completed=now.done, total=now.total)
 
-        return install_model(config.model_directory, prepared=config.model_source, report=report)
+        installed = install_model(config.model_directory, prepared=config.model_source, report=report)
+    if installed:
+        directory = installed_directory(config.model_directory)
+        console.print(f"The embedding model is installed in {directory}.", soft_wrap=True)
+    return installed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -17,6 +16,7 @@ from memsidecar.cli.console import error_console
 from memsidecar.cli.databases import naming
 from memsidecar.cli.main import verbose
 from memsidecar.cli.settings import data_directory_option, model_directory_option
+from memsidecar.cli.stop_signals import StopSignals
 from memsidecar.config import Config
 from memsidecar.embedding.model_files import installed_directory
 from memsidecar.logs import set_up_logs
@@ -65,30 +65,6 @@ async def _serve(config: Config, console: Console) -> None:
             await stop.wait()
             _LOGGER.info("stopping: calls that run may finish within %g s", config.grace_seconds)
     _LOGGER.info("stopped")
-
-
-class StopSignals:
-    """SIGTERM and SIGINT: the first ends serving gracefully; one during the start, or a second, at once."""
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._serving = asyncio.current_task()
-        self._asked = asyncio.Event()
-        self._waiting = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._receive)
-
-    async def wait(self) -> None:
-        """Wait for the first signal."""
-        self._waiting = True
-        await self._asked.wait()
-        self._waiting = False
-
-    def _receive(self) -> None:
-        if self._waiting:
-            self._asked.set()
-        elif self._serving is not None:
-            self._serving.cancel()
 
 
 def _announce(config: Config, sidecar: RunningSidecar, console: Console) -> None:

@@ -32,8 +32,8 @@ LENGTH_SPREAD: Final = 16
 """Word pieces by which lengths in one run may differ. Attention runs on the padded shape: padding a text by so many
 costs about as much as a run of its own would."""
 
-_LOOK_AHEAD: Final = 64
-"""Queued texts looked at to fill a group."""
+_LOOK_AHEAD: Final = 32
+"""Queued texts looked at to fill a group: by so many runs at most can shorter or longer ones be put off."""
 
 _BYTES_PER_TOKEN: Final = 4.0
 """English prose has 4 to 4.5 bytes of UTF-8 to a word piece, Chinese 3."""
@@ -120,7 +120,8 @@ class LaneQueue:
             How many texts are new to the queue.
 
         Raises:
-            EmbeddingOverloaded: The queue is longer than the lane's patience.
+            EmbeddingOverloaded: The queue is longer than the lane's patience. It says in how long half of that
+                will be left.
         """
         self._refuse_if_overloaded(call.owner, texts)
         added = 0
@@ -143,7 +144,7 @@ class LaneQueue:
             self.wait_seconds - self._patience_seconds * _PATIENCE_FOR_ALL,
         )
         if excess > 0 and not all((owner, text) in self._pending for _, text in texts):
-            raise EmbeddingOverloaded(retry_after=timedelta(seconds=max(excess, 0.05)))
+            raise EmbeddingOverloaded(retry_after=timedelta(seconds=excess + self._patience_seconds / 2))
 
     def withdraw(self, call: Call, texts: Iterable[str]) -> int:
         """Forget a caller; what nobody else waits for is never run unless it has started. Gives how many."""

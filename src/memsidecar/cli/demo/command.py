@@ -16,6 +16,7 @@ from memsidecar.cli.console import error_console, output_console
 from memsidecar.cli.demo import conversation
 from memsidecar.cli.demo.display import DemoDisplay
 from memsidecar.cli.model import install_with_progress
+from memsidecar.cli.stop_signals import StopSignals
 from memsidecar.client import AsyncMemoryClient, TurnScope, UnimplementedError
 from memsidecar.config import Config
 from memsidecar.postgres.embedded.temporary import make_temporary_folder, temporary_parent
@@ -81,7 +82,7 @@ async def _run(config: Config, display: DemoDisplay, *, stay: bool) -> None:
         await _ask_handbook(memory, display)
         if stay:
             display.stays(sidecar.address)
-            await asyncio.Event().wait()
+            await StopSignals().wait()
     display.ends()
 
 
