@@ -25,9 +25,11 @@ import time
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from uuid import UUID
 
 ROOT = Path(__file__).resolve().parent.parent
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "etc")
+_AGENT = UUID("0d7c3c52-7d43-4c0e-8f5a-3c1b5f6a7e90")
 _FRESH = ("opt", "build", "tmp", "proc", "dev", "run", "var/tmp")
 
 
@@ -159,7 +161,7 @@ class Builder:
         user, _, group = stage.user.partition(":")
         script = (
             self._mounts(stage)
-            + f"mount --bind {stage.root} {stage.root}; "
+            + f"mount --rbind {stage.root} {stage.root}; "
             + "".join(
                 f"mount -t tmpfs -o mode=1777 tmpfs {stage.root}/{folder}; " for folder in ("tmp", "run")
             )
@@ -222,7 +224,7 @@ def prove(builder: Builder, stage: Stage, database_url: str) -> None:
             time.sleep(0.2)
         print(f"healthy {time.monotonic() - began:.1f} s after the start")
         for words in (
-            ["append", "--user", "u1", "--conversation", "c1", "The ferry to the island leaves at seven."],
+            ["append", "--agent", str(_AGENT), "--user", "u1", "--conversation", "c1", "The ferry to the island leaves at seven."],
             ["recall", "--user", "u1", "when does the boat leave?"],
         ):
             if builder.start(stage, [*stage.commands["ENTRYPOINT"], *words], extra).wait() != 0:
