@@ -224,7 +224,16 @@ def prove(builder: Builder, stage: Stage, database_url: str) -> None:
             time.sleep(0.2)
         print(f"healthy {time.monotonic() - began:.1f} s after the start")
         for words in (
-            ["append", "--agent", str(_AGENT), "--user", "u1", "--conversation", "c1", "The ferry to the island leaves at seven."],
+            [
+                "append",
+                "--agent",
+                str(_AGENT),
+                "--user",
+                "u1",
+                "--conversation",
+                "c1",
+                "The ferry to the island leaves at seven.",
+            ],
             ["recall", "--user", "u1", "when does the boat leave?"],
         ):
             if builder.start(stage, [*stage.commands["ENTRYPOINT"], *words], extra).wait() != 0:
