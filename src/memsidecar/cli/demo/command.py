@@ -81,8 +81,9 @@ async def _run(config: Config, display: DemoDisplay, *, stay: bool) -> None:
         await _ask(memory, display)
         await _ask_handbook(memory, display)
         if stay:
+            stop = StopSignals()
             display.stays(sidecar.address)
-            await StopSignals().wait()
+            await stop.wait()
     display.ends()
 
 
